@@ -1,0 +1,116 @@
+"""What a frontend offers: one side of a Gram matrix, in one framework.
+
+A `Side` is a function at a point: f, its variable (parameters, or its input) and its examples. Everything above the
+frontends works through this protocol and an array adapter, and never learns which framework it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from jacgram.core.uses import Use
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """Shape and dtype of an array, without the array.
+
+    Attributes:
+        shape: sizes of the axes.
+        dtype: name of the dtype, as in ``"float32"``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Side(Protocol):
+    """f at one point: its variable's leaves, its output leaves, and products with its Jacobian.
+
+    All lists are in the flatten order of the framework's own pytrees. With ``has_examples``, axis 0 of every output
+    leaf (and of every leaf of x) counts examples.
+
+    Attributes:
+        framework: ``"jax"`` or ``"torch"``.
+        has_examples: whether J is taken with respect to parameters, row blocks then belonging to examples.
+        paths: readable path of each leaf of the variable, such as ``"layers.0.weight"``.
+        variable: shape and dtype of each leaf of the variable.
+        outputs: shape and dtype of each leaf of y, the example axis included.
+        output_paths: readable path of each leaf of y; ``""`` where y is one array.
+        n: number of examples; 1 where ``has_examples`` is false.
+        checked: whether examples were compared with their batch: ``"checked"``, or why not.
+    """
+
+    framework: str
+    has_examples: bool
+    paths: tuple[str, ...]
+    variable: tuple[Struct, ...]
+    outputs: tuple[Struct, ...]
+    output_paths: tuple[str, ...]
+    n: int
+    checked: str
+
+    def arrays(self) -> list[Any]:
+        """Every array this side holds (variable, held parameters, examples), to be passed to a compiled function."""
+
+    def with_arrays(self, arrays: Sequence[Any]) -> Self:
+        """The same side holding other arrays, as `arrays` lists them (tracers, say)."""
+
+    def same_point(self, other: Self) -> bool:
+        """Whether both sides are one function at one point, so that their Gram matrix is Hermitian."""
+
+    def examples(self, start: Any, size: int) -> Self:
+        """The side of ``size`` examples from ``start`` (which may be traced)."""
+
+    def jvp(self, tangents: Sequence[Any]) -> list[Any]:
+        """J applied to tangents shaped as the variable: arrays shaped as the outputs."""
+
+    def vjp(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Jᵀ (not conjugated) applied to cotangents shaped as the outputs: arrays shaped as the variable."""
+
+    def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:
+        """Every use of every leaf.
+
+        Args:
+            seeds: per output leaf, an array ``(s_leaf, *output axes)`` of real cotangents of one example. Seeds of
+                all leaves are laid one after the other along one axis ``s``.
+            structured: false asks for one identity use per leaf.
+
+        Returns:
+            Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``. A leaf with no use has zero rows.
+        """
+
+    def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
+        """The uses of one example with a `Struct` in place of each array, for planning.
+
+        Computes no value where the framework can trace shapes alone. Shared cotangents are one shared `Struct` object.
+        """
+
+    def check_examples(self) -> None:
+        """Raise `InteractingExamplesError` unless each example's output is its own."""
+
+    def flatten_variable(self, tree: Any, argument: str) -> list[Any]:
+        """Leaves of a tree shaped as the variable; `StructureError` naming ``argument`` otherwise."""
+
+    def unflatten_variable(self, leaves: Sequence[Any]) -> Any:
+        """The variable's tree around these leaves."""
+
+    def flatten_output(self, tree: Any, argument: str) -> list[Any]:
+        """Leaves of a tree shaped as y; `StructureError` naming ``argument`` otherwise."""
+
+    def unflatten_output(self, leaves: Sequence[Any]) -> Any:
+        """y's tree around these leaves."""
+
+
+class Frontend(Protocol):
+    """A framework: makes sides and runs functions of arrays."""
+
+    name: str
+
+    def side(self, f: Any, x: Any, params: Any, *, argument: str) -> Side:
+        """Check f, x and params, and make a side of them. ``argument`` names x in errors (``"x1"``, ``"x2"``)."""
+
+    def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
+        """``function(*arrays)``, compiled and cached where the framework compiles, in full precision."""
