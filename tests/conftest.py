@@ -1,0 +1,44 @@
+"""Settings that must stand before a framework is imported, and which frameworks the tests run on."""
+
+import importlib.util
+import os
+
+import pytest
+
+# Float64 in JAX, so that tests can tell exact from nearly exact. Tests of float32 make float32 arrays.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; a pool of threads in each makes them wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+INSTALLED = tuple(name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--frameworks",
+        default=",".join(INSTALLED),
+        help="comma-separated frameworks to test; one that is named and not installed is an error",
+    )
+
+
+def pytest_configure(config):
+    wanted = [name for name in config.getoption("--frameworks").split(",") if name]
+    if missing := [name for name in wanted if name not in INSTALLED]:
+        raise pytest.UsageError(f"--frameworks names {', '.join(missing)}, which is not installed")
+    if not wanted:
+        raise pytest.UsageError("neither jax nor torch is installed: the tests need one of them at least")
+
+
+def pytest_generate_tests(metafunc):
+    """A test that takes ``framework`` runs once in each."""
+    if "framework" in metafunc.fixturenames and not _parametrized(metafunc, "framework"):
+        wanted = [name for name in metafunc.config.getoption("--frameworks").split(",") if name]
+        metafunc.parametrize("framework", wanted)
+
+
+def _parametrized(metafunc, name):
+    marks = metafunc.definition.iter_markers("parametrize")
+    return any(name in str(mark.args[0]).replace(" ", "").split(",") for mark in marks)
