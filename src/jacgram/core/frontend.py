@@ -31,26 +31,52 @@ class Side(Protocol):
 
     All lists are in the flatten order of the framework's own pytrees. With ``has_examples``, axis 0 of every output
     leaf (and of every leaf of x) counts examples.
-
-    Attributes:
-        framework: ``"jax"`` or ``"torch"``.
-        has_examples: whether J is taken with respect to parameters, row blocks then belonging to examples.
-        paths: readable path of each leaf of the variable, such as ``"layers.0.weight"``.
-        variable: shape and dtype of each leaf of the variable.
-        outputs: shape and dtype of each leaf of y, the example axis included.
-        output_paths: readable path of each leaf of y; ``""`` where y is one array.
-        n: number of examples; 1 where ``has_examples`` is false.
-        checked: whether examples were compared with their batch: ``"checked"``, or why not.
     """
 
-    framework: str
-    has_examples: bool
-    paths: tuple[str, ...]
-    variable: tuple[Struct, ...]
-    outputs: tuple[Struct, ...]
-    output_paths: tuple[str, ...]
-    n: int
-    checked: str
+    @property
+    def framework(self) -> str:
+        """``"jax"`` or ``"torch"``."""
+        ...
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether J is taken with respect to parameters, row blocks then belonging to examples."""
+        ...
+
+    @property
+    def real_part(self) -> bool:
+        """Whether ẏ is the real part of rows times θ̇: real outputs of complex parameters."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Readable path of each leaf of the variable, such as ``"layers.0.weight"``."""
+        ...
+
+    @property
+    def variable(self) -> tuple[Struct, ...]:
+        """Shape and dtype of each leaf of the variable."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[Struct, ...]:
+        """Shape and dtype of each leaf of y, the example axis included."""
+        ...
+
+    @property
+    def output_paths(self) -> tuple[str, ...]:
+        """Readable path of each leaf of y; ``""`` where y is one array."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Number of examples; 1 where `has_examples` is false."""
+        ...
+
+    @property
+    def checked(self) -> str:
+        """Whether examples were compared with their batch: ``"checked"``, or why not."""
+        ...
 
     def arrays(self) -> list[Any]:
         """Every array this side holds (variable, held parameters, examples), to be passed to a compiled function."""
@@ -109,8 +135,11 @@ class Frontend(Protocol):
 
     name: str
 
-    def side(self, f: Any, x: Any, params: Any, *, argument: str) -> Side:
-        """Check f, x and params, and make a side of them. ``argument`` names x in errors (``"x1"``, ``"x2"``)."""
+    def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> Side:
+        """Check f, x and params, and make a side of them.
+
+        ``argument`` names x in errors (``"x1"``, ``"x2"``). ``create_graph`` keeps PyTorch's results differentiable.
+        """
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """``function(*arrays)``, compiled and cached where the framework compiles, in full precision."""

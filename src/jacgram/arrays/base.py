@@ -1,0 +1,109 @@
+"""The array primitives every adapter offers. Axis sizes are static; ``start`` arguments may be traced."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Arrays(ABC):
+    """One framework's arrays.
+
+    Attributes:
+        name: the framework, ``"jax"`` or ``"torch"``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def einsum(self, spec: str, *operands: Any) -> Any:
+        """One einsum over one or two operands, in full precision of their dtype."""
+
+    @abstractmethod
+    def asarray(self, value: Any, like: Any) -> Any:
+        """A NumPy array as a native array on the device of ``like``."""
+
+    @abstractmethod
+    def to_numpy(self, array: Any) -> Any:
+        """A copy in host memory."""
+
+    @abstractmethod
+    def astype(self, array: Any, dtype: str) -> Any:
+        """Cast to the dtype of this name."""
+
+    @abstractmethod
+    def zeros(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
+        """Zeros on the device of ``like``."""
+
+    @abstractmethod
+    def reshape(self, array: Any, shape: Sequence[int]) -> Any:
+        """Same entries in row-major order, new shape."""
+
+    @abstractmethod
+    def transpose(self, array: Any, order: Sequence[int]) -> Any:
+        """Axes in a new order."""
+
+    @abstractmethod
+    def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
+        """Arrays laid one after the other along an axis."""
+
+    @abstractmethod
+    def sum(self, array: Any, axes: Sequence[int]) -> Any:
+        """Sum over axes."""
+
+    @abstractmethod
+    def conj(self, array: Any) -> Any:
+        """Complex conjugate; a real array unchanged."""
+
+    @abstractmethod
+    def real(self, array: Any) -> Any:
+        """Real part; a real array unchanged."""
+
+    @abstractmethod
+    def flip(self, array: Any, axes: Sequence[int]) -> Any:
+        """Axes reversed."""
+
+    @abstractmethod
+    def slice(self, array: Any, axis: int, start: Any, size: int) -> Any:
+        """``size`` entries along an axis from ``start``."""
+
+    @abstractmethod
+    def window(self, array: Any, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Any:
+        """A strided block, zero where it reaches outside of the array; starts may be negative."""
+
+    @abstractmethod
+    def spread(self, array: Any, axis: int, spacing: int) -> Any:
+        """``spacing - 1`` zeros between neighbours along an axis."""
+
+    @abstractmethod
+    def place(self, rows: Any, index: Any, size: int) -> Any:
+        """Zeros ``(*rows.shape[:-1], size)`` with ``rows`` at the static positions ``index`` of the last axis."""
+
+    @abstractmethod
+    def scatter_rows(self, index: Any, values: Any, size: int) -> Any:
+        """Sums of ``values (n, s, t, k)`` by ``index (n, t)``: ``(n, s, size, k)``; indices outside are dropped."""
+
+    @abstractmethod
+    def equal(self, left: Any, right: Any, dtype: str) -> Any:
+        """``left == right`` under broadcasting, as zeros and ones of a dtype."""
+
+    @abstractmethod
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
+        """``carry = body(start, carry)`` for each start in turn, one at a time; the last carry."""
+
+    @abstractmethod
+    def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
+        """A function of a list of arrays, at each position of their first axes; results stacked likewise."""
+
+    @abstractmethod
+    def when(self, condition: Any, body: Callable[[Any], Any], carry: Any) -> Any:
+        """``body(carry)`` where the condition (which may be traced) holds, else ``carry``."""
+
+    @abstractmethod
+    def add_block(self, buffer: Any, block: Any, starts: Sequence[Any]) -> Any:
+        """The buffer with a block added at these starts. The buffer given is no longer to be used."""
+
+    @abstractmethod
+    def free_bytes(self) -> int:
+        """Free memory of the device in bytes, for the default budget."""

@@ -1,0 +1,110 @@
+"""Array primitives in JAX. Loops are ``lax.scan``, so programs stay small and memory is reused from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jacgram.arrays.base import Arrays
+from jacgram.arrays.memory import host_free_bytes
+
+
+class JaxArrays(Arrays):
+    """JAX arrays and tracers."""
+
+    name = "jax"
+
+    def einsum(self, spec: str, *operands: Any) -> Any:
+        return jnp.einsum(spec, *operands, precision=jax.lax.Precision.HIGHEST)
+
+    def asarray(self, value: Any, like: Any) -> Any:
+        return jnp.asarray(value)
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def astype(self, array: Any, dtype: str) -> Any:
+        return array.astype(dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
+        return jnp.zeros(tuple(shape), dtype)
+
+    def reshape(self, array: Any, shape: Sequence[int]) -> Any:
+        return jnp.reshape(array, tuple(shape))
+
+    def transpose(self, array: Any, order: Sequence[int]) -> Any:
+        return jnp.transpose(array, tuple(order))
+
+    def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
+        return arrays[0] if len(arrays) == 1 else jnp.concatenate(list(arrays), axis)
+
+    def sum(self, array: Any, axes: Sequence[int]) -> Any:
+        return jnp.sum(array, tuple(axes)) if axes else array
+
+    def conj(self, array: Any) -> Any:
+        return jnp.conj(array) if jnp.iscomplexobj(array) else array
+
+    def real(self, array: Any) -> Any:
+        return jnp.real(array)
+
+    def flip(self, array: Any, axes: Sequence[int]) -> Any:
+        return jnp.flip(array, tuple(axes)) if axes else array
+
+    def slice(self, array: Any, axis: int, start: Any, size: int) -> Any:
+        return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
+
+    def window(self, array: Any, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Any:
+        pads, slices = [], []
+        for length, start, size, step in zip(array.shape, starts, sizes, steps, strict=True):
+            stop = start + (size - 1) * step + 1
+            low, high = max(-start, 0), max(stop - length, 0)
+            pads.append((low, high))
+            slices.append(slice(start + low, stop + low, step))
+        return jnp.pad(array, pads)[tuple(slices)]
+
+    def spread(self, array: Any, axis: int, spacing: int) -> Any:
+        config = [(0, 0, spacing - 1 if a == axis else 0) for a in range(array.ndim)]
+        return jax.lax.pad(array, jnp.zeros((), array.dtype), config)
+
+    def place(self, rows: Any, index: Any, size: int) -> Any:
+        return jnp.zeros((*rows.shape[:-1], size), rows.dtype).at[..., index].set(rows, unique_indices=True)
+
+    def scatter_rows(self, index: Any, values: Any, size: int) -> Any:
+        index = jnp.where((index >= 0) & (index < size), index, size)
+
+        def one(i: Any, v: Any) -> Any:
+            return jnp.zeros((v.shape[0], size, v.shape[2]), v.dtype).at[:, i].add(v, mode="drop")
+
+        return jax.vmap(one)(index, values)
+
+    def equal(self, left: Any, right: Any, dtype: str) -> Any:
+        return (left == right).astype(dtype)
+
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
+        if len(starts) == 1:
+            return body(starts[0], initial)
+        return jax.lax.scan(lambda carry, start: (body(start, carry), None), initial, np.asarray(starts))[0]
+
+    def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
+        return jax.vmap(function)(arguments)
+
+    def when(self, condition: Any, body: Callable[[Any], Any], carry: Any) -> Any:
+        if isinstance(condition, bool):
+            return body(carry) if condition else carry
+        return jax.lax.cond(condition, body, lambda unchanged: unchanged, carry)
+
+    def add_block(self, buffer: Any, block: Any, starts: Sequence[Any]) -> Any:
+        if buffer.shape == block.shape:
+            return buffer + block
+        old = jax.lax.dynamic_slice(buffer, starts, block.shape)
+        return jax.lax.dynamic_update_slice(buffer, old + block, starts)
+
+    def free_bytes(self) -> int:
+        stats = jax.local_devices()[0].memory_stats()
+        if stats and "bytes_limit" in stats:
+            return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+        return host_free_bytes()

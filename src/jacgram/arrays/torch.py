@@ -1,0 +1,116 @@
+"""Array primitives in PyTorch, eager: loops are Python loops, one step's arrays freed before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from jacgram.arrays.base import Arrays
+from jacgram.arrays.memory import host_free_bytes
+
+
+class TorchArrays(Arrays):
+    """PyTorch tensors."""
+
+    name = "torch"
+
+    def einsum(self, spec: str, *operands: Any) -> Any:
+        return torch.einsum(spec, *operands)
+
+    def asarray(self, value: Any, like: Any) -> Any:
+        return torch.as_tensor(np.asarray(value), device=like.device)
+
+    def to_numpy(self, array: Any) -> Any:
+        return array.detach().cpu().resolve_conj().numpy()
+
+    def astype(self, array: Any, dtype: str) -> Any:
+        return array.to(getattr(torch, dtype))
+
+    def zeros(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
+        return torch.zeros(tuple(shape), dtype=getattr(torch, dtype), device=like.device)
+
+    def reshape(self, array: Any, shape: Sequence[int]) -> Any:
+        return array.reshape(tuple(shape))
+
+    def transpose(self, array: Any, order: Sequence[int]) -> Any:
+        return array.permute(tuple(order))
+
+    def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
+        return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), axis)
+
+    def sum(self, array: Any, axes: Sequence[int]) -> Any:
+        return array.sum(dim=tuple(axes)) if axes else array
+
+    def conj(self, array: Any) -> Any:
+        return array.conj() if array.is_complex() else array
+
+    def real(self, array: Any) -> Any:
+        return torch.real(array) if array.is_complex() else array
+
+    def flip(self, array: Any, axes: Sequence[int]) -> Any:
+        return torch.flip(array, tuple(axes)) if axes else array
+
+    def slice(self, array: Any, axis: int, start: Any, size: int) -> Any:
+        return array.narrow(axis, start, size)
+
+    def window(self, array: Any, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Any:
+        pads: list[int] = []
+        slices: list[slice] = []
+        for length, start, size, step in zip(array.shape, starts, sizes, steps, strict=True):
+            stop = start + (size - 1) * step + 1
+            low, high = max(-start, 0), max(stop - length, 0)
+            pads = [low, high, *pads]  # functional.pad counts axes from the last
+            slices.append(slice(start + low, stop + low, step))
+        padded = functional.pad(array, pads) if any(pads) else array
+        return padded[tuple(slices)]
+
+    def spread(self, array: Any, axis: int, spacing: int) -> Any:
+        shape = list(array.shape)
+        shape[axis] = max((shape[axis] - 1) * spacing + 1, 0)
+        out = array.new_zeros(shape)
+        out[(slice(None),) * axis + (slice(None, None, spacing),)] = array
+        return out
+
+    def place(self, rows: Any, index: Any, size: int) -> Any:
+        out = rows.new_zeros((*rows.shape[:-1], size))
+        return out.index_copy(rows.ndim - 1, torch.as_tensor(np.asarray(index), device=rows.device), rows)
+
+    def scatter_rows(self, index: Any, values: Any, size: int) -> Any:
+        n, s, _, k = values.shape
+        index = torch.where((index >= 0) & (index < size), index, size).to(torch.int64)
+        out = values.new_zeros((n, s, size + 1, k))
+        where = index[:, None, :, None].expand(values.shape)
+        return out.scatter_add(2, where, values)[:, :, :size]
+
+    def equal(self, left: Any, right: Any, dtype: str) -> Any:
+        return (left == right).to(getattr(torch, dtype))
+
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
+        carry = initial
+        for start in starts:
+            carry = body(start, carry)
+        return carry
+
+    def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
+        # One at a time: forward mode under vmap lacks batching rules for too many operations.
+        results = [function([leaf[i] for leaf in arguments]) for i in range(arguments[0].shape[0])]
+        return [torch.stack(leaves) for leaves in zip(*results, strict=True)]
+
+    def when(self, condition: Any, body: Callable[[Any], Any], carry: Any) -> Any:
+        return body(carry) if condition else carry
+
+    def add_block(self, buffer: Any, block: Any, starts: Sequence[Any]) -> Any:
+        place = buffer
+        for axis, (start, size) in enumerate(zip(starts, block.shape, strict=True)):
+            place = place.narrow(axis, start, size)
+        place.add_(block)
+        return buffer
+
+    def free_bytes(self) -> int:
+        if torch.cuda.is_available():
+            return int(torch.cuda.mem_get_info()[0])
+        return host_free_bytes()

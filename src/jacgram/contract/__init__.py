@@ -1,0 +1,1 @@
+"""Runs plans on uses: stacked operands, pairwise contractions, rows of unlike uses, tiles."""

@@ -1,0 +1,165 @@
+"""Contracts one component as its choice says: a network in slices with accumulation, or rows of unlike uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jacgram.arrays import Arrays
+from jacgram.contract import operands
+from jacgram.contract.labelled import Labelled, einsum
+from jacgram.contract.rows import Part, side_rows
+from jacgram.contract.windows import offsets
+from jacgram.core.uses import Conv, Use
+from jacgram.plan.assembly import Assembly, assemble
+from jacgram.plan.choose import Choice
+from jacgram.plan.components import Component, Form
+from jacgram.plan.network import Tree, steps
+from jacgram.plan.wanted import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The uses of one side for a block of examples, and which of their seeds belong to the output at hand.
+
+    Attributes:
+        uses: every use of the side.
+        seeds: first and last (exclusive) seed.
+        leaf_sizes: entries of each leaf of the variable.
+    """
+
+    uses: Sequence[Use]
+    seeds: tuple[int, int]
+    leaf_sizes: Sequence[int]
+
+
+def contract(
+    xp: Arrays,
+    component: Component,
+    choice: Choice,
+    wanted: Wanted,
+    sides: tuple[Factors, Factors],
+    dtype: str,
+    *,
+    conjugate: bool,
+) -> Any:
+    """The component's part of the block of ``wanted``: an array with axes ``wanted.block``.
+
+    With ``conjugate``, side 2's rows enter conjugated: J1 J2ᴴ.
+    """
+    if choice.tree is None:
+        return _rows_product(xp, component, choice, wanted, sides, dtype, conjugate=conjugate)
+    assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
+    sizes = dict(wanted.sizes)
+    cotangents = [
+        operands.cotangent(xp, stack, side.uses, side.seeds, [sizes[x] for x in stack.seeds], dtype)
+        for stack, side in zip(assembly.stacks, sides, strict=True)
+    ]
+    if conjugate:
+        cotangents[1] = cotangents[1].conj(xp)
+    total = None
+    for offset in _offsets(component, sides[0].uses, choice):
+        activations = [
+            operands.activation(xp, stack, side.uses, dtype, offset)
+            for stack, side in zip(assembly.stacks, sides, strict=True)
+        ]
+        if conjugate and activations[1] is not None and component.form is Form.NETWORK:
+            activations[1] = activations[1].conj(xp)
+        every = [x for pair in zip(activations, cotangents, strict=True) for x in pair if x is not None]
+        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype)
+        total = block if total is None else total + block
+    return total
+
+
+def _offsets(component: Component, uses: Sequence[Use], choice: Choice) -> Sequence[tuple[int, ...] | None]:
+    kind = uses[component.left[0].use].kind
+    return offsets(kind) if choice.loop_windows and isinstance(kind, Conv) else [None]
+
+
+def _sliced(
+    xp: Arrays,
+    component: Component,
+    assembly: Assembly,
+    choice: Choice,
+    tree: Tree,
+    every: Sequence[Labelled],
+    wanted: Wanted,
+    dtype: str,
+) -> Any:
+    def run(start: Any, size: int) -> Any:
+        label = choice.slice_label
+        cut = every if label is None else [x.slice(xp, label, start, size) for x in every]
+        return _run(xp, assembly, tree, _meet(xp, cut, assembly, dtype) if component.form is Form.TABLE else cut)
+
+    size = dict(assembly.sizes)[choice.slice_label] if choice.slice_label else 0
+    return accumulate(xp, run, size, choice, wanted, dtype, every[-1].array)
+
+
+def accumulate(
+    xp: Arrays, run: Callable[[Any, int], Any], size: int, choice: Choice, wanted: Wanted, dtype: str, like: Any
+) -> Any:
+    """Sum of ``run(start, size)`` over the slices of a choice; the last slice may be ragged."""
+    if choice.slice_label is None or choice.slice_size >= size:
+        return run(0, size)
+    chunk = choice.slice_size
+    whole = size // chunk
+    zeros = xp.zeros(wanted.block_shape, dtype, like)
+    total = xp.fold(lambda start, carry: carry + run(start, chunk), zeros, [chunk * i for i in range(whole)])
+    return total + run(whole * chunk, size - whole * chunk) if size % chunk else total
+
+
+def _meet(xp: Arrays, every: Sequence[Labelled], assembly: Assembly, dtype: str) -> list[Labelled]:
+    """The indices of two gathers compared: ones where both read one row of the table."""
+    index1, g1, index2, g2 = every
+    labels = assembly.network.operands[0]
+    aligned = [_spread(xp, index, labels) for index in (index1, index2)]
+    return [Labelled(labels, xp.equal(*aligned, dtype)), g1, g2]
+
+
+def _spread(xp: Arrays, index: Labelled, labels: Sequence[str]) -> Any:
+    order = sorted(range(len(index.labels)), key=lambda axis: labels.index(index.labels[axis]))
+    arranged = xp.transpose(index.array, order)
+    sizes = dict(zip(index.labels, index.array.shape, strict=True))
+    return xp.reshape(arranged, [sizes.get(label, 1) for label in labels])
+
+
+def _run(xp: Arrays, assembly: Assembly, tree: Tree, every: Sequence[Labelled]) -> Any:
+    arrays: list[Labelled | None] = list(every)
+    for step in steps(assembly.network, tree):
+        left, right = arrays[step.left], arrays[step.right]
+        assert left is not None and right is not None
+        arrays[step.left] = arrays[step.right] = None  # an eager framework frees what no later step reads
+        arrays.append(einsum(xp, step.out, left, right))
+    result = arrays[-1]
+    assert result is not None
+    return result.array
+
+
+def _rows_product(
+    xp: Arrays,
+    component: Component,
+    choice: Choice,
+    wanted: Wanted,
+    sides: tuple[Factors, Factors],
+    dtype: str,
+    *,
+    conjugate: bool,
+) -> Any:
+    sizes = dict(wanted.sizes)
+    view = component.view
+    roles = ((component.left, wanted.example1, wanted.seeds1), (component.right, wanted.example2, wanted.seeds2))
+
+    def run(start: Any, size: int) -> Any:
+        part = None if choice.slice_label is None else Part(choice.slice_label, start, size)
+        rows: list[Labelled] = []
+        for side, (factors, example, seeds) in zip(sides, roles, strict=True):
+            flat = side_rows(xp, factors, side.uses, side.seeds, dtype, view, side.leaf_sizes[component.leaf], part)
+            lead = () if example is None else (flat.shape[0],)
+            shaped = xp.reshape(flat, (*lead, *(sizes[x] for x in seeds), flat.shape[-1]))
+            rows.append(Labelled((*(() if example is None else (example,)), *seeds, "w"), shaped))
+        right = rows[1].conj(xp) if conjugate else rows[1]
+        return einsum(xp, wanted.block, rows[0], right).array
+
+    size = 0 if choice.slice_label is None or view is None else view.shape[int(choice.slice_label[1:])]
+    return accumulate(xp, run, size, choice, wanted, dtype, sides[0].uses[component.left[0].use].cotangent)

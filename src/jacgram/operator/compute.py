@@ -1,0 +1,137 @@
+"""From two sides and a pattern to numbers: describe, plan, run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jacgram.arrays import Arrays, adapter
+from jacgram.contract.matrix_free import MatrixFreeKernel
+from jacgram.contract.structured import StructuredKernel
+from jacgram.core.dtypes import accumulation, is_complex, promote, real_dtype
+from jacgram.core.frontend import Frontend, Side, Struct
+from jacgram.core.patterns import Labels
+from jacgram.core.sizes import parse_bytes
+from jacgram.errors import ArgumentError
+from jacgram.plan.device import TYPICAL
+from jacgram.plan.make import make_plan
+from jacgram.plan.plan import Plan
+from jacgram.plan.strategies import Materialize, MatrixFree, Method
+from jacgram.plan.task import Pair, SideShapes, Task
+from jacgram.plan.wanted import wanted
+
+LabelsOf = Callable[[Struct, Struct], Labels]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of two sides.
+
+    Attributes:
+        frontend: the framework of both.
+        sides: side 1 and side 2; the same object where both are one point.
+        pairs: output leaves wanted of side 1 and side 2, with the labels that say what of them.
+        conjugate: whether side 2 enters conjugated.
+        accumulate: real dtype in which products are summed, or None.
+        by_leaf: whether each leaf's part is kept apart.
+    """
+
+    frontend: Frontend
+    sides: tuple[Side, Side]
+    pairs: tuple[tuple[int, int, Labels], ...]
+    conjugate: bool
+    accumulate: str | None
+    by_leaf: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether both sides are one."""
+        return self.sides[0] is self.sides[1]
+
+    @property
+    def dtype(self) -> str:
+        """The inputs' dtype, from outputs and variables of both sides."""
+        return promote(*(s.dtype for side in self.sides for s in (*side.outputs, *side.variable)))
+
+    @property
+    def result_dtype(self) -> str:
+        """The inputs' dtype, float32 where that is a half precision."""
+        return accumulation(self.dtype)
+
+
+def plan_request(request: Request, method: Method, memory: int | str | None) -> Plan:
+    """The plan for a request; no kernel value is computed."""
+    budget = adapter(request.frontend.name).free_bytes() // 2 if memory is None else parse_bytes(memory)
+    plan = make_plan(make_task(request, method), method, budget, TYPICAL)
+    checks = {side.checked for side in request.sides if side.has_examples and side.checked != "checked"}
+    return plan.with_notes([f"interacting examples: {check}" for check in sorted(checks)])
+
+
+def make_task(request: Request, method: Method) -> Task:
+    """What is to be planned, from shapes alone."""
+    side1, side2 = request.sides
+    dtype = accumulation(request.dtype, request.accumulate)
+    pairs = tuple(
+        Pair(l1, l2, wanted(labels, side1.outputs[l1].shape, side2.outputs[l2].shape, examples=side1.has_examples))
+        for l1, l2, labels in request.pairs
+    )
+    first = _shapes(side1, 1, pairs, method)
+    symmetric = request.same and _symmetric(pairs)
+    second = first if symmetric else _shapes(side2, 2, pairs, method)
+    leaves = tuple(zip(side1.paths, side1.variable, strict=True))
+    return Task((first, second), pairs, leaves, dtype, symmetric)
+
+
+def _symmetric(pairs: tuple[Pair, ...]) -> bool:
+    """Whether what is wanted of each pair is wanted of the opposite pair with the sides exchanged."""
+    found = {(pair.output1, pair.output2): pair.wanted for pair in pairs}
+    return all(
+        (l2, l1) in found and wanted_.swapped(found[l2, l1]) is not None for (l1, l2), wanted_ in found.items()
+    )
+
+
+def _shapes(side: Side, position: int, pairs: tuple[Pair, ...], method: Method) -> SideShapes:
+    shapes = SideShapes(side.n, side.has_examples, side.outputs, (), None)
+    task = Task((shapes, shapes), pairs, (), "float32", hermitian=False)
+    seeds = [Struct(basis.shape, "float32") for basis in task.seeds(position)]
+    uses = None
+    if not isinstance(method, MatrixFree):
+        uses = tuple(side.describe(seeds, structured=not isinstance(method, Materialize)))
+    return SideShapes(side.n, side.has_examples, side.outputs, tuple(seed.shape[0] for seed in seeds), uses)
+
+
+def run_request(request: Request, method: Method, plan: Plan) -> list[list[Any]]:
+    """Per pair of the request, the numbers; with ``by_leaf``, those of each leaf in turn."""
+    side1, side2 = request.sides
+    counts = len(side1.arrays())
+    task = make_task(request, method)
+    check_plan(plan, task)
+    make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
+    xp = adapter(request.frontend.name)
+
+    def kernel(*arrays: Any) -> list[list[Any]]:
+        first = side1.with_arrays(arrays[:counts])
+        second = first if request.same else side2.with_arrays(arrays[counts:])
+        real_part = side1.real_part or side2.real_part
+        run = make(xp, (first, second), task, plan, request.conjugate, real_part, request.by_leaf)
+        return [[_cast(xp, x, request.result_dtype) for x in part] for part in run.compute()]
+
+    arrays: Sequence[Any] = side1.arrays() if request.same else [*side1.arrays(), *side2.arrays()]
+    return request.frontend.run(kernel, arrays)
+
+
+def _cast(xp: Arrays, array: Any, dtype: str) -> Any:
+    return xp.astype(array, dtype if is_complex(str(array.dtype).removeprefix("torch.")) else real_dtype(dtype))
+
+
+def check_plan(plan: Plan, task: Task) -> None:
+    """`ArgumentError` unless a plan was made for a task of these shapes."""
+    examples = tuple(side.n for side in task.sides)
+    expected = len(task.pairs) if plan.method != "matrix-free" else 0
+    if plan.examples != examples or len(plan.leaves) != expected or plan.dtype != task.dtype:
+        raise ArgumentError(
+            f"plan was made for {plan.examples} examples and {len(plan.leaves)} pairs of outputs in {plan.dtype}, but the "
+            f"kernel has {examples} examples and {len(task.pairs)} pairs in {task.dtype}. Fix: make the plan with "
+            "K.plan(...) of this kernel, with the same pattern."
+        )

@@ -1,0 +1,158 @@
+"""Tensor networks: operands given by labels, the pairwise orders to contract them, and what each order costs.
+
+For one use of a weight on each side the operands are ``a1, g1, a2, g2``. Of the fifteen binary orders three have names:
+``rows`` ((a1 g1)(a2 g2)), ``Gram-Gram`` ((a1 a2)(g1 g2)) and ``one-sided`` (((a1 g1) a2) g2), after
+Novak, Sohl-Dickstein & Schoenholz, "Fast Finite Width Neural Tangent Kernel" (ICML 2022), where they appear as Jacobian
+contraction, NTK-vector products and structured derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+Label = str
+Tree = int | tuple["Tree", "Tree"]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Operands by their labels, the labels of the result, and nothing else.
+
+    Attributes:
+        names: short names of the operands, such as ``("a1", "g1", "a2", "g2")``.
+        operands: labels of each operand's axes.
+        out: labels of the result's axes.
+    """
+
+    names: tuple[str, ...]
+    operands: tuple[tuple[Label, ...], ...]
+    out: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pairwise contraction: operands by position (results are appended), their labels and the result's."""
+
+    left: int
+    right: int
+    left_labels: tuple[Label, ...]
+    right_labels: tuple[Label, ...]
+    out: tuple[Label, ...]
+
+
+@lru_cache(maxsize=4096)
+def trees(count: int) -> tuple[Tree, ...]:
+    """Every binary order of ``count`` operands: 1, 3, 15 for 2, 3, 4."""
+    return tuple(_trees(tuple(range(count))))
+
+
+def _trees(items: tuple[int, ...]) -> Iterator[Tree]:
+    if len(items) == 1:
+        yield items[0]
+        return
+    first, rest = items[0], items[1:]
+    for mask in range(2 ** len(rest) - 1):
+        with_first = (first, *(x for bit, x in enumerate(rest) if mask >> bit & 1))
+        without = tuple(x for bit, x in enumerate(rest) if not mask >> bit & 1)
+        for left in _trees(with_first):
+            for right in _trees(without):
+                yield (left, right)
+
+
+def order_name(network: Network, tree: Tree) -> str:
+    """The field's name of an order, or its tree spelled out in operand names."""
+    spelled = _spell(tree, network.names)
+    return _NAMES.get(spelled, spelled)
+
+
+_NAMES = {
+    "((a1 g1) (a2 g2))": "rows",
+    "((a1 a2) (g1 g2))": "Gram-Gram",
+    "(((a1 g1) a2) g2)": "one-sided",
+    "(((a1 g1) g2) a2)": "one-sided",
+    "((a1 (a2 g2)) g1)": "one-sided",
+    "(a1 (g1 (a2 g2)))": "one-sided",
+    "(g1 g2)": "rows",
+}
+
+
+def _spell(tree: Tree, names: Sequence[str]) -> str:
+    return names[tree] if isinstance(tree, int) else f"({_spell(tree[0], names)} {_spell(tree[1], names)})"
+
+
+@lru_cache(maxsize=4096)
+def steps(network: Network, tree: Tree) -> tuple[Step, ...]:
+    """The pairwise contractions of an order, in turn. A label is kept while something still needs it."""
+    labels = list(network.operands)
+    found: list[Step] = []
+    pending = set(range(len(labels)))
+
+    def visit(node: Tree) -> int:
+        if isinstance(node, int):
+            return node
+        left, right = visit(node[0]), visit(node[1])
+        pending.difference_update((left, right))
+        needed = set(network.out).union(*(labels[other] for other in pending))
+        if pending:
+            both = dict.fromkeys((*labels[left], *labels[right]))
+            out = _arrange(tuple(x for x in both if x in needed), labels[left], labels[right], network.out)
+        else:
+            out = network.out
+        found.append(Step(left, right, labels[left], labels[right], out))
+        labels.append(out)
+        pending.add(len(labels) - 1)
+        return len(labels) - 1
+
+    visit(tree)
+    return tuple(found)
+
+
+def _arrange(
+    kept: tuple[Label, ...], left: tuple[Label, ...], right: tuple[Label, ...], out: tuple[Label, ...]
+) -> tuple[Label, ...]:
+    """Batch labels, then one operand's, then the other's: the layout a batched matrix product gives for free.
+
+    The operand with more labels of the final result goes first, so that rows come out as ``(n, o, weight)`` and the
+    product of rows needs no transposed copy.
+    """
+    batch = [x for x in kept if x in left and x in right]
+    only_left, only_right = [x for x in kept if x not in right], [x for x in kept if x not in left]
+    if sum(x in out for x in only_right) > sum(x in out for x in only_left):
+        only_left, only_right = only_right, only_left
+    return (*batch, *only_left, *only_right)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A step as a batched matrix product of ``batch`` pairs ``(m, k) @ (k, n)``, and the entries it touches."""
+
+    batch: int
+    m: int
+    n: int
+    k: int
+    entries: int
+    out_entries: int
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.batch * self.m * self.n * self.k
+
+
+def product(step: Step, sizes: Mapping[Label, int]) -> Product:
+    """Sizes of a step's matrix product."""
+    left, right, out = set(step.left_labels), set(step.right_labels), set(step.out)
+    size = lambda labels: math.prod(sizes[x] for x in labels)  # noqa: E731
+    entries = size(left) + size(right) + size(out)
+    shared = left & right
+    return Product(
+        batch=size(shared & out),
+        m=size((left - right) & out),
+        n=size((right - left) & out),
+        k=size(shared - out),
+        entries=entries,
+        out_entries=size(out),
+    )

@@ -1,0 +1,142 @@
+"""What is to be planned: everything about two sides and a pattern that shapes alone tell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jacgram.core.dtypes import itemsize
+from jacgram.core.frontend import Struct
+from jacgram.core.uses import Use
+from jacgram.plan.components import Component, components
+from jacgram.plan.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class SideShapes:
+    """One side by its shapes.
+
+    Attributes:
+        n: number of examples (1 where there are none).
+        has_examples: whether rows belong to examples.
+        outputs: shape and dtype of each leaf of y.
+        seed_counts: seeds of each leaf of y.
+        uses: structured uses of one example, with `Struct` operands; None when only products were asked for.
+    """
+
+    n: int
+    has_examples: bool
+    outputs: tuple[Struct, ...]
+    seed_counts: tuple[int, ...]
+    uses: tuple[Use, ...] | None
+
+    @property
+    def output_axes(self) -> list[tuple[int, ...]]:
+        """Axes of each output of one example."""
+        return [struct.shape[self.has_examples :] for struct in self.outputs]
+
+    @property
+    def seed_total(self) -> int:
+        """Seeds of all leaves of y."""
+        return sum(self.seed_counts)
+
+    def seed_range(self, output: int) -> tuple[int, int]:
+        """First and last (exclusive) seed of one leaf of y."""
+        start = sum(self.seed_counts[:output])
+        return start, start + self.seed_counts[output]
+
+    @cached_property
+    def example_bytes(self) -> int:
+        """Bytes of one example's activations and cotangents, shared cotangents counted once."""
+        held: dict[int, Struct] = {}
+        for use in self.uses or ():
+            for struct in (use.activation, use.cotangent):
+                if struct is not None:
+                    held[id(struct)] = struct
+        return sum(struct_bytes(struct) for struct in held.values())
+
+    @cached_property
+    def largest_bytes(self) -> int:
+        """Bytes of one example's largest activation or cotangent."""
+        structs = [s for use in self.uses or () for s in (use.activation, use.cotangent) if s is not None]
+        return max((struct_bytes(s) for s in structs), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A pair of outputs of which something is wanted.
+
+    Attributes:
+        output1, output2: positions of the leaves of y on side 1 and on side 2.
+        wanted: what is wanted of them, for all examples.
+    """
+
+    output1: int
+    output2: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class Task:
+    """Two sides, the pairs of outputs wanted, and the precision.
+
+    Attributes:
+        sides: side 1 and side 2.
+        pairs: the pairs of output leaves of which something is wanted.
+        leaves: path and shape of each leaf of the variable.
+        dtype: dtype in which products are accumulated.
+        hermitian: whether both sides are one and the pattern treats them alike, so that the result is Hermitian.
+    """
+
+    sides: tuple[SideShapes, SideShapes]
+    pairs: tuple[Pair, ...]
+    leaves: tuple[tuple[str, Struct], ...]
+    dtype: str
+    hermitian: bool
+
+    @property
+    def triangle(self) -> bool:
+        """Whether tiles on and above the diagonal suffice: the result is Hermitian and tells the two examples apart."""
+        first = self.pairs[0].wanted
+        return self.hermitian and not first.paired and {first.example1, first.example2} <= set(first.out)
+
+    def opposite(self, pair: Pair) -> int:
+        """Position of the pair of the same outputs with the sides exchanged."""
+        return next(i for i, p in enumerate(self.pairs) if (p.output1, p.output2) == (pair.output2, pair.output1))
+
+    def seeds(self, side: int) -> list[NDArray[np.float32]]:
+        """Seeds of each output of side 1 or 2; none for an output of which nothing is wanted."""
+        found: list[NDArray[np.float32]] = []
+        for output, axes in enumerate(self.sides[side - 1].output_axes):
+            pairs = (p.wanted for p in self.pairs if output == (p.output1 if side == 1 else p.output2))
+            first = next(pairs, None)
+            found.append(np.zeros((0, *axes), np.float32) if first is None else first.basis(side))
+        return found
+
+    @property
+    def variable_bytes(self) -> int:
+        """Bytes of one vector shaped as the variable."""
+        return sum(struct_bytes(struct) for _, struct in self.leaves)
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the result."""
+        return sum(math.prod(pair.wanted.shape) for pair in self.pairs) * itemsize(self.dtype)
+
+    @cached_property
+    def components(self) -> list[Component]:
+        """Components of the two sides' uses."""
+        uses1, uses2 = (side.uses for side in self.sides)
+        assert uses1 is not None and uses2 is not None
+        return components(uses1, uses2)
+
+
+def struct_bytes(struct: Struct) -> int:
+    """Bytes of an array of this shape and dtype; integers count eight bytes."""
+    size = 8 if struct.dtype.startswith(("int", "uint")) else 1 if struct.dtype == "bool" else itemsize(struct.dtype)
+    return math.prod(struct.shape) * size
+
