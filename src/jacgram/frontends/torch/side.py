@@ -1,0 +1,225 @@
+"""One side of a Gram matrix in PyTorch: f at a point, its uses, and products with its Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, final
+
+import torch
+
+from jacgram.core.frontend import Struct
+from jacgram.core.uses import Use
+from jacgram.errors import StructureError
+from jacgram.frontends.torch.calling import exact_calls
+from jacgram.frontends.torch.checks import check_examples, check_holomorphic
+from jacgram.frontends.torch.identity import identity_uses
+from jacgram.frontends.torch.outputs import output_leaves
+from jacgram.frontends.torch.products import detached, fresh, pullback, pushforward
+from jacgram.frontends.torch.program import OfParams, Program
+from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
+from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
+
+
+@final
+@dataclass(eq=False, slots=True)
+class TorchSide:
+    """f at one point; see `jacgram.core.frontend.Side` for the attributes that all frontends share.
+
+    Attributes:
+        program: f on flat lists.
+        leaves: the variable's tensors.
+        x: the examples' tensors; empty where x is the variable.
+        spec: structure of the variable.
+        output_spec: structure of y.
+        create_graph: whether results can be differentiated with respect to what the leaves and x were made of.
+        notes: what a plan should say of how uses were found: which fallbacks were taken, and why.
+    """
+
+    program: Program
+    leaves: list[torch.Tensor]
+    x: list[torch.Tensor]
+    paths: tuple[str, ...]
+    spec: Tree
+    variable: tuple[Struct, ...]
+    outputs: tuple[Struct, ...]
+    output_paths: tuple[str, ...]
+    output_spec: Tree
+    n: int
+    create_graph: bool = False
+    checked: str = "unchecked (not used yet)"
+    framework: str = "torch"
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether axis 0 of y counts examples."""
+        return self.program.has_examples
+
+    @property
+    def real_part(self) -> bool:
+        """Whether ẏ is the real part of rows times θ̇, so that a Gram matrix is the real part of rows times rowsᴴ.
+
+        So it is for real outputs of complex parameters: two real directions per parameter, held as one complex row.
+        """
+        complex_variable = any(dtype_of(struct).is_complex for struct in self.variable)
+        return complex_variable and not any(dtype_of(struct).is_complex for struct in self.outputs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the variable is."""
+        return self.leaves[0].device
+
+    def arrays(self) -> list[torch.Tensor]:
+        """The variable's leaves and the examples, in this order; what is held fixed stays in f."""
+        return [*self.leaves, *self.x]
+
+    def with_arrays(self, arrays: Sequence[Any]) -> Self:
+        """The same side holding other tensors, listed as `arrays` lists them."""
+        count = len(self.leaves)
+        return replace(self, leaves=list(arrays[:count]), x=list(arrays[count:]))
+
+    def same_point(self, other: Self) -> bool:
+        """Whether f is the same object and every tensor is."""
+        mine, theirs = self.arrays(), other.arrays()
+        if self.program.f is not other.program.f or type(self.program) is not type(other.program):
+            return False
+        return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
+
+    def examples(self, start: int, size: int) -> Self:
+        """The side of ``size`` examples from ``start``: views of the same tensors."""
+        if not self.has_examples:
+            return self
+        x = [leaf[start : start + size] for leaf in self.x]
+        outputs = tuple(Struct((size, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
+        return replace(self, x=x, n=size, outputs=outputs)
+
+    def jvp(self, tangents: Sequence[Any]) -> list[Any]:
+        """J applied to tangents shaped as the variable: one forward pass of the whole batch.
+
+        Where an operation has no forward derivative it is a backward pass of the backward pass. Complex tangents of
+        real leaves are two passes.
+        """
+        if self.n == 0:
+            return self._zeros(self.outputs)
+        with self.calling():
+            leaves = fresh(self.leaves, create_graph=self.create_graph)
+            leaves = leaves if self.create_graph else [leaf.detach() for leaf in leaves]
+            return detached(pushforward(self.flat, leaves, tangents), create_graph=self.create_graph)
+
+    def vjp(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Jᵀ, not conjugated, applied to cotangents shaped as the outputs: one backward pass of the whole batch.
+
+        Real leaves get complex results, in two passes, where outputs or cotangents are complex.
+        """
+        if self.n == 0:
+            return self._zeros(self.variable)
+        with self.calling():
+            leaves = fresh(self.leaves, create_graph=self.create_graph)
+            pulled = pullback(self.flat(leaves), leaves, cotangents, create_graph=self.create_graph)
+            return detached(pulled, create_graph=self.create_graph)
+
+    def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:
+        """Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``: one batched backward pass.
+
+        Args:
+            seeds: per output leaf ``(s_leaf, *output)``, real.
+            structured: false asks for one identity use per leaf.
+        """
+        del structured
+        return identity_uses(self, seeds)
+
+    def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
+        """The uses of one example with a `Struct` in place of each array; f is run on one example."""
+        one = self.one_example()
+        zeros = [torch.zeros(seed.shape, dtype=dtype_of(seed), device=self.device) for seed in seeds]
+        described: dict[int, Struct] = {}
+
+        def struct(array: Any) -> Any:
+            return None if array is None else described.setdefault(id(array), struct_of(array))
+
+        found = one.uses(zeros, structured=structured)
+        return [replace(u, activation=struct(u.activation), cotangent=struct(u.cotangent)) for u in found]
+
+    def check_examples(self) -> None:
+        """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.
+
+        Raises:
+            InteractingExamplesError: an example's output depends on another example.
+            StructureError: parameters and outputs are complex and f is not holomorphic.
+        """
+        check_holomorphic(self)
+        self.checked = check_examples(self)
+
+    def flatten_variable(self, tree: Any, argument: str) -> list[Any]:
+        """Leaves of a tree shaped as the variable; of a tensor that stands in two places, the first entry counts."""
+        found = flatten_like(self.spec, tree, argument)
+        return checked_vector(_first_of_each(self.program, found), self.variable, self.paths, argument, self.device)
+
+    def unflatten_variable(self, leaves: Sequence[Any]) -> Any:
+        """The variable's tree around these leaves, None in the further places of a tensor that stands in several."""
+        if not isinstance(self.program, OfParams):
+            return unflatten(self.spec, leaves, plain=True)
+        seen: set[int] = set()
+        placed = [None if place in seen or seen.add(place) else leaves[place] for place in self.program.places]
+        return unflatten(self.spec, placed, plain=True)
+
+    def flatten_output(self, tree: Any, argument: str) -> list[Any]:
+        """Leaves of a tree shaped as y."""
+        found = flatten_like(self.output_spec, tree, argument)
+        return checked_vector(found, self.outputs, self.output_paths, argument, self.device)
+
+    def unflatten_output(self, leaves: Sequence[Any]) -> Any:
+        """y's tree around these leaves; data classes and special dicts come back as dicts."""
+        return unflatten(self.output_spec, leaves, plain=True)
+
+    @contextmanager
+    def calling(self) -> Generator[None]:
+        """Around every call of f: exact, and leaving the user's state as it is."""
+        devices = {tensor.device for tensor in (*self.leaves, *self.x)}
+        with exact_calls(self.program.modules(), sorted(devices, key=str)):
+            yield
+
+    def flat(self, leaves: Sequence[torch.Tensor], x: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """Leaves of y. Call it within `calling`."""
+        return output_leaves(self.program(leaves, self.x if x is None else x))[1]
+
+    def one_example(self) -> TorchSide:
+        """The side of the first example; of zeros where there is none."""
+        if not self.has_examples:
+            return self
+        if self.n:
+            return self.examples(0, 1)
+        x = [leaf.new_zeros((1, *leaf.shape[1:])) for leaf in self.x]
+        outputs = tuple(Struct((1, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
+        return replace(self, x=x, n=1, outputs=outputs)
+
+    def note(self, text: str) -> None:
+        """Add to the notes what is not there yet."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _zeros(self, structs: Sequence[Struct]) -> list[torch.Tensor]:
+        return [torch.zeros(struct.shape, dtype=dtype_of(struct), device=self.device) for struct in structs]
+
+
+def _first_of_each(program: Program, found: list[Any]) -> list[Any]:
+    """One entry per leaf; further entries of a tensor in several places are None or equal the first.
+
+    Raises:
+        StructureError: two entries of one tensor differ.
+    """
+    if not isinstance(program, OfParams):
+        return found
+    first: dict[int, Any] = {}
+    for place, value in zip(program.places, found, strict=True):
+        held = first.setdefault(place, value)
+        if value is None or held is value:
+            continue
+        if not (isinstance(held, torch.Tensor) and isinstance(value, torch.Tensor) and torch.equal(held, value)):
+            raise StructureError(
+                "a tensor stands in several places of params and is one leaf; give the same value, or None, in all "
+                "places but the first."
+            )
+    return [first[leaf] for leaf in range(len(first))]
