@@ -22,7 +22,7 @@ class TorchArrays(Arrays):
         return torch.einsum(spec, *operands)
 
     def asarray(self, value: Any, like: Any) -> Any:
-        return torch.as_tensor(np.asarray(value), device=like.device)
+        return torch.as_tensor(np.array(value), device=like.device)  # a copy: tensors need writable memory
 
     def to_numpy(self, array: Any) -> Any:
         return array.detach().cpu().resolve_conj().numpy()
@@ -77,7 +77,7 @@ class TorchArrays(Arrays):
 
     def place(self, rows: Any, index: Any, size: int) -> Any:
         out = rows.new_zeros((*rows.shape[:-1], size))
-        return out.index_copy(rows.ndim - 1, torch.as_tensor(np.asarray(index), device=rows.device), rows)
+        return out.index_copy(rows.ndim - 1, self.asarray(index, rows), rows)
 
     def scatter_rows(self, index: Any, values: Any, size: int) -> Any:
         n, s, _, k = values.shape

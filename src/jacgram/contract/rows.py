@@ -50,7 +50,7 @@ def side_rows(
         g = xp.astype(xp.slice(use.cotangent, 1, seeds[0], seeds[1] - seeds[0]), dtype)
         rows = _rows(xp, factor, use, g, part)
         flat = xp.reshape(rows, (*rows.shape[:2], math.prod(rows.shape[2:])))
-        if view is None:
+        if view is None and factor.view.reshape((leaf_size,)) != View.of((leaf_size,)):
             flat = xp.place(flat, factor.view.indices().reshape(-1), leaf_size)
         total = flat if total is None else total + flat
     return total

@@ -1,0 +1,222 @@
+"""Every candidate of every form of component gives the same numbers as rows written out."""
+
+import itertools
+
+import numpy as np
+import pytest
+from kit.rows import jacobian_of_uses
+
+from jacgram.arrays import adapter
+from jacgram.contract.component import Factors, contract
+from jacgram.core.patterns import Pattern
+from jacgram.core.uses import Conv, Einsum, Gather, Identity, Use
+from jacgram.core.views import View
+from jacgram.plan.choose import candidates
+from jacgram.plan.components import Form, components
+from jacgram.plan.device import TYPICAL
+from jacgram.plan.wanted import wanted
+
+N1, N2, S = 3, 2, 4
+RNG = np.random.default_rng(0)
+
+
+def _normal(*shape):
+    return RNG.standard_normal(shape)
+
+
+def dense(n, leaf=(5, 4), t=3, *, view=None, transposed=False):
+    view = view or View.of(leaf)
+    weight = ("k", "i") if transposed else ("i", "k")
+    sizes = dict(zip(weight, view.shape, strict=True))
+    return Use(0, view, Einsum(("t", "i"), ("t", "k"), weight), _normal(n, t, sizes["i"]), _normal(n, S, t, sizes["k"]))
+
+
+def bias(n):
+    return Use(0, View.of((4,)), Einsum(None, ("t", "k"), ("k",)), None, _normal(n, S, 3, 4))
+
+
+def scale(n):
+    return Use(0, View.of((4,)), Einsum(("t", "k"), ("t", "k"), ("k",)), _normal(n, 3, 4), _normal(n, S, 3, 4))
+
+
+def stacked(n):
+    kind = Einsum(("l", "t", "i"), ("t", "l", "k"), ("l", "i", "k"))
+    return Use(0, View.of((2, 3, 4)), kind, _normal(n, 2, 5, 3), _normal(n, S, 5, 2, 4))
+
+
+def lone_positions(n):
+    kind = Einsum(("t", "u", "i"), ("t", "r", "k"), ("i", "k"))
+    return Use(0, View.of((5, 4)), kind, _normal(n, 3, 2, 5), _normal(n, S, 3, 2, 4))
+
+
+def table(n, t=3):
+    index = RNG.integers(0, 6, (n, t, 2))
+    return Use(0, View.of((6, 4)), Gather(2), index, _normal(n, S, t, 2, 4))
+
+
+def table_by_column(n):
+    view = View.of((4, 6)).transpose((1, 0))
+    return Use(0, view, Gather(1), RNG.integers(0, 6, (n, 3)), _normal(n, S, 3, 4))
+
+
+def conv(n, *, space=(6, 5), groups=1, torch_layout=False, **changes):
+    fields = dict(window=(3, 2), strides=(2, 1), padding=((1, 1), (0, 1)), input_dilation=(1, 1), dilation=(1, 2))
+    kind = Conv(**(fields | changes), groups=groups)
+    c_in, c_out = 2 * groups, 2 * groups
+    out = tuple(
+        ((s - 1) * e + 1 + sum(p) - (d * (w - 1) + 1)) // k + 1
+        for s, e, p, d, w, k in zip(
+            space, kind.input_dilation, kind.padding, kind.dilation, kind.window, kind.strides, strict=True
+        )
+    )
+    view = View.of((*kind.window, 2, c_out))
+    if torch_layout:
+        view = View.of((c_out, 2, *kind.window)).transpose((2, 3, 1, 0))
+    return Use(0, view, kind, _normal(n, *space, c_in), _normal(n, S, *out, c_out))
+
+
+def identity(n, leaf=(5, 4)):
+    return Use(0, View.of(leaf), Identity("test"), None, _normal(n, S, *leaf))
+
+
+PART = View.of((5, 4)).slice((1, 0), (3, 4))
+MODELS = {
+    "dense": ((5, 4), [dense], [dense], Form.NETWORK),
+    "dense of one position": ((5, 4), [lambda n: dense(n, t=1)], [lambda n: dense(n, t=1)], Form.NETWORK),
+    "dense used twice": ((5, 4), [dense, lambda n: dense(n, t=2)], [dense], Form.NETWORK),
+    "dense with lone positions": ((5, 4), [dense, lone_positions], [lone_positions], Form.NETWORK),
+    "dense transposed on one side": ((5, 4), [dense], [lambda n: dense(n, transposed=True)], Form.NETWORK),
+    "dense, and transposed": ((5, 4), [dense, lambda n: dense(n, transposed=True)], [dense], Form.ROWS),
+    "bias": ((4,), [bias, bias], [bias], Form.NETWORK),
+    "scale": ((4,), [scale], [scale, scale], Form.NETWORK),
+    "scale against bias": ((4,), [scale], [bias], Form.NETWORK),
+    "scale and bias": ((4,), [scale, bias], [bias], Form.ROWS),
+    "stacked weight": ((2, 3, 4), [stacked], [stacked], Form.NETWORK),
+    "table": ((6, 4), [table], [table, lambda n: table(n, 1)], Form.TABLE),
+    "table by column": ((4, 6), [table_by_column], [table_by_column], Form.TABLE),
+    "table and dense": ((6, 4), [table, lambda n: dense(n, (6, 4))], [table], Form.ROWS),
+    "convolution": ((3, 2, 2, 2), [conv], [conv], Form.NETWORK),
+    "convolution in groups": (
+        (4, 2, 3, 2),
+        [lambda n: conv(n, groups=2, torch_layout=True)],
+        [lambda n: conv(n, groups=2, torch_layout=True, strides=(1, 1))],
+        Form.NETWORK,
+    ),
+    "transposed convolution": (
+        (3, 2, 2, 2),
+        [lambda n: conv(n, input_dilation=(2, 3), padding=((-1, 2), (0, 0)))],
+        [conv],
+        Form.NETWORK,
+    ),
+    "convolution used twice": ((3, 2, 2, 2), [conv, lambda n: conv(n, space=(4, 7))], [conv], Form.NETWORK),
+    "pointwise convolution": (
+        (1, 1, 2, 2),
+        [lambda n: conv(n, window=(1, 1), strides=(1, 1), padding=((0, 0), (0, 0)))],
+        [lambda n: conv(n, window=(1, 1), strides=(1, 1), padding=((0, 0), (0, 0)))],
+        Form.NETWORK,
+    ),
+    "patch embedding": (
+        (3, 2, 2, 2),
+        [lambda n: conv(n, space=(6, 4), strides=(3, 2), dilation=(1, 1), padding=((0, 0), (0, 0)))],
+        [conv],
+        Form.NETWORK,
+    ),
+    "convolution and rows": ((3, 2, 2, 2), [conv, lambda n: identity(n, (3, 2, 2, 2))], [conv], Form.ROWS),
+    "rows": ((5, 4), [identity], [identity], Form.NETWORK),
+    "rows and dense": ((5, 4), [identity, dense], [dense], Form.ROWS),
+    "part and whole": ((5, 4), [lambda n: dense(n, view=PART)], [dense], Form.ROWS),
+    "flipped": ((5, 4), [lambda n: dense(n, view=View.of((5, 4)).flip([0]))], [dense], Form.ROWS),
+}
+PATTERNS = ["n i, m j -> n m i j", "n i, m i -> n m", "n i, m i -> i m", "n i, n j -> n i j", "n i, m j -> j"]
+
+
+def _uses(makers, n):
+    return [make(n) for make in makers]
+
+
+def _native(xp, uses):
+    convert = lambda array: None if array is None else _array(xp.name, array)  # noqa: E731
+    return [Use(u.leaf, u.view, u.kind, convert(u.activation), convert(u.cotangent)) for u in uses]
+
+
+def _array(framework, value):
+    if framework == "jax":
+        import jax.numpy as jnp
+
+        return jnp.asarray(value)
+    import torch
+
+    return torch.from_numpy(value)
+
+
+def _reference(uses1, uses2, shape, n1, n2, labels):
+    J1, J2 = (jacobian_of_uses(u, [shape], n, S)[0].reshape(n, S, -1) for u, n in ((uses1, n1), (uses2, n2)))
+    kernel = np.einsum("nip,mjp->nimj", J1, J2.conj())
+    letters = {name: chr(97 + k) for k, name in enumerate(dict.fromkeys(labels.left + labels.right))}
+    spell = lambda names: "".join(letters[name] for name in names)  # noqa: E731
+    return np.einsum(f"{spell(labels.left + labels.right)}->{spell(labels.out)}", kernel)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_candidate(name, pattern, framework):
+    shape, left, right, form = MODELS[name]
+    xp = adapter(framework)
+    paired = pattern.startswith("n i, n")
+    n1, n2 = (N1, N1) if paired else (N1, N2)
+    uses1, uses2 = _uses(left, n1), _uses(right, n2)
+    labels = Pattern.parse(pattern).fit((n1, S), (n2, S), examples=True)
+    want = wanted(labels, (n1, S), (n2, S), examples=True)
+    # A pattern that sums side 1's outputs on their own has them summed in the seeds.
+    factors = []
+    for side, uses in ((1, uses1), (2, uses2)):
+        basis = want.basis(side)
+        summed = [_summed(u, basis) for u in uses]
+        factors.append(Factors(_native(xp, summed), (0, basis.shape[0]), [int(np.prod(shape))]))
+    (component,) = components(factors[0].uses, factors[1].uses)
+    assert component.form is form
+    expected = _reference(uses1, uses2, shape, n1, n2, labels)
+    every = list(candidates(component, want, TYPICAL, 8))
+    if framework == "jax":  # compiled one by one: a few will do
+        every = every[:: max(1, len(every) // 4)]
+    order = [want.block.index(label) for label in want.out]
+    for choice in every:
+        block = contract(xp, component, choice, want, tuple(factors), "float64", conjugate=False)
+        found = np.transpose(xp.to_numpy(block), order)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max(), err_msg=str(choice))
+
+
+def _summed(use, basis):
+    return Use(use.leaf, use.view, use.kind, use.activation, np.einsum("ns...,zs->nz...", use.cotangent, basis))
+
+
+@pytest.mark.parametrize("conjugate", [False, True])
+def test_complex(conjugate, framework):
+    xp = adapter(framework)
+    kind = Einsum(("t", "i"), ("t", "k"), ("i", "k"))
+    make = lambda n: Use(0, View.of((5, 4)), kind, _complex(n, 3, 5), _complex(n, S, 3, 4))  # noqa: E731
+    other = lambda n: Use(0, View.of((5, 4)), Identity("test"), None, _complex(n, S, 5, 4))  # noqa: E731
+    for makers in ([make], [make, other]):
+        uses1, uses2 = _uses(makers, N1), _uses(makers, N2)
+        labels = Pattern.parse("n i, m j -> n i m j").fit((N1, S), (N2, S), examples=True)
+        want = wanted(labels, (N1, S), (N2, S), examples=True)
+        factors = tuple(Factors(_native(xp, u), (0, S), [20]) for u in (uses1, uses2))
+        (component,) = components(uses1, uses2)
+        J1, J2 = (jacobian_of_uses(u, [(5, 4)], n, S)[0].reshape(n, S, -1) for u, n in ((uses1, N1), (uses2, N2)))
+        expected = np.einsum("nip,mjp->nimj", J1, J2.conj() if conjugate else J2)
+        for choice in itertools.islice(candidates(component, want, TYPICAL, 16), 0, None, 7):
+            block = contract(xp, component, choice, want, factors, "complex128", conjugate=conjugate)
+            np.testing.assert_allclose(xp.to_numpy(block), expected, rtol=1e-10)
+
+
+def _complex(*shape):
+    return _normal(*shape) + 1j * _normal(*shape)
+
+
+def test_disjoint_parts_do_not_meet():
+    view = View.of((4, 12))
+    parts = [view.slice((0, 4 * k), (4, 4)) for k in range(3)]
+    kind = Einsum(("t", "i"), ("t", "k"), ("i", "k"))
+    uses = [Use(0, part, kind, _normal(1, 2, 4), _normal(1, S, 2, 4)) for part in parts]
+    found = components(uses, uses)
+    assert [(c.left[0].use, c.right[0].use, c.form) for c in found] == [(k, k, Form.NETWORK) for k in range(3)]
