@@ -1,0 +1,61 @@
+"""J and Jᵀ applied to vectors, as complex-linear maps whatever mix of real and complex f is made of.
+
+With real parameters and complex outputs J = ∂Re + i ∂Im. JAX transposes real maps into complex spaces by taking a real
+part, ``A(v) = Re(Jᵀ v)``; with ``A(-i v) = Im(Jᵀ v)`` the whole of ``Jᵀ v`` is two pullbacks, and the same two serve
+complex v on real outputs. Nothing is conjugated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jacgram.frontends.jax.trees import is_complex
+
+Flat = Callable[[list[Any]], list[Any]]
+
+
+def pushforward(fun: Flat, primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    """J applied to tangents shaped as the primals. One forward pass, two where a real primal has a complex tangent."""
+
+    def push(part: list[Any]) -> list[Any]:
+        cast = [t.astype(p.dtype) for t, p in zip(part, primals, strict=True)]
+        return jax.jvp(fun, (list(primals),), (cast,))[1]
+
+    split = [is_complex(t.dtype) and not is_complex(p.dtype) for t, p in zip(tangents, primals, strict=True)]
+    if not any(split):
+        return push(list(tangents))
+    real = push([t.real if s else t for t, s in zip(tangents, split, strict=True)])
+    imag = push([t.imag if s else jnp.zeros_like(t) for t, s in zip(tangents, split, strict=True)])
+    return [r + 1j * i for r, i in zip(real, imag, strict=True)]
+
+
+def pullback(fun: Flat, primals: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Jᵀ, not conjugated, applied to cotangents shaped as the outputs. One backward pass, or two (module docstring)."""
+    outputs, pull = jax.vjp(fun, list(primals))
+    first = pull([project(v, y.dtype) for v, y in zip(cotangents, outputs, strict=True)])[0]
+    if not needs_second_pull(primals, outputs) and not _complex_on_real(cotangents, outputs):
+        return first
+    second = pull([project(-1j * v, y.dtype) for v, y in zip(cotangents, outputs, strict=True)])[0]
+    holomorphic = any(is_complex(y.dtype) for y in outputs)
+    return [
+        a if holomorphic and is_complex(p.dtype) else a + 1j * b for a, b, p in zip(first, second, primals, strict=True)
+    ]
+
+
+def needs_second_pull(primals: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    """Whether rows are ``A(v) + i A(-i v)`` for some leaf: a real primal and a complex output."""
+    return any(is_complex(y.dtype) for y in outputs) and not all(is_complex(p.dtype) for p in primals)
+
+
+def project(vector: Any, dtype: Any) -> Any:
+    """The vector in an output's dtype: its real part where that is real."""
+    return (vector if is_complex(dtype) else vector.real).astype(dtype)
+
+
+def _complex_on_real(cotangents: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    pairs = zip(cotangents, outputs, strict=True)
+    return any(is_complex(v.dtype) and not is_complex(y.dtype) for v, y in pairs)

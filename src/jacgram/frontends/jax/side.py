@@ -1,0 +1,196 @@
+"""One side of a Gram matrix in JAX: f at a point, its uses, and products with its Jacobian.
+
+Everything here is made of JAX operations on the arrays the side holds, and so can be traced, compiled and differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
+
+import jax
+import jax.numpy as jnp
+
+from jacgram.core.frontend import Struct
+from jacgram.core.uses import Use
+from jacgram.errors import StructureError
+from jacgram.frontends.jax.checks import check_examples, check_holomorphic
+from jacgram.frontends.jax.identity import identity_recording
+from jacgram.frontends.jax.products import needs_second_pull, pullback, pushforward
+from jacgram.frontends.jax.program import Program, output_leaves
+from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
+from jacgram.frontends.jax.records import Recording
+from jacgram.frontends.jax.trees import checked_vector, is_complex, named_leaves, spec_of, struct_of
+
+
+@final
+@dataclass(eq=False, slots=True)
+class JaxSide:
+    """f at one point; see `jacgram.core.frontend.Side` for the attributes that all frontends share.
+
+    Attributes:
+        program: f on flat lists.
+        leaves: the variable's arrays.
+        held: arrays that f needs and that are not differentiated.
+        x: the examples' arrays; empty where x is the variable.
+        output_treedef: structure of y.
+    """
+
+    program: Program
+    leaves: list[Any]
+    held: list[Any]
+    x: list[Any]
+    paths: tuple[str, ...]
+    variable: tuple[Struct, ...]
+    outputs: tuple[Struct, ...]
+    output_paths: tuple[str, ...]
+    output_treedef: Any
+    n: int
+    checked: str = "unchecked (not used yet)"
+    framework: str = "jax"
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether axis 0 of y counts examples."""
+        return self.program.has_examples
+
+    @property
+    def real_part(self) -> bool:
+        """Whether ẏ is the real part of rows times θ̇, so that a Gram matrix is the real part of rows times rowsᴴ.
+
+        So it is for real outputs of complex parameters: two real directions per parameter, held as one complex row.
+        """
+        complex_variable = any(is_complex(struct.dtype) for struct in self.variable)
+        return complex_variable and not any(is_complex(struct.dtype) for struct in self.outputs)
+
+    def arrays(self) -> list[Any]:
+        """The variable's leaves, held arrays and examples, in this order."""
+        return [*self.leaves, *self.held, *self.x]
+
+    def with_arrays(self, arrays: Sequence[Any]) -> Self:
+        """The same side holding other arrays, listed as `arrays` lists them."""
+        first, second = len(self.leaves), len(self.leaves) + len(self.held)
+        parts = {"leaves": arrays[:first], "held": arrays[first:second], "x": arrays[second:]}
+        return replace(self, **{name: list(part) for name, part in parts.items()})
+
+    def same_point(self, other: Self) -> bool:
+        """Whether f is the same object and every array is."""
+        mine, theirs = self.arrays(), other.arrays()
+        if self.program.f is not other.program.f or type(self.program) is not type(other.program):
+            return False
+        return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
+
+    def examples(self, start: Any, size: int) -> Self:
+        """The side of ``size`` examples from ``start``; clamped to the end, as `jax.lax.dynamic_slice_in_dim` is."""
+        if not self.has_examples:
+            return self
+        x = [jax.lax.dynamic_slice_in_dim(leaf, start, size) for leaf in self.x]
+        outputs = tuple(Struct((size, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
+        return replace(self, x=x, n=size, outputs=outputs)
+
+    def jvp(self, tangents: Sequence[Any]) -> list[Any]:
+        """J applied to tangents shaped as the variable: one forward pass of the whole batch.
+
+        Complex tangents of real leaves are two passes, for J is linear over the complex numbers. Where `real_part`, it
+        is linear over the real ones only, and complex leaves take complex tangents.
+        """
+        if self.n == 0:
+            return [jnp.zeros(struct.shape, struct.dtype) for struct in self.outputs]
+        return pushforward(self._flat_batch, self.leaves, tangents)
+
+    def vjp(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Jᵀ, not conjugated, applied to cotangents shaped as the outputs: one backward pass of the whole batch.
+
+        Real leaves get complex results, in two passes, where outputs or cotangents are complex.
+        """
+        if self.n == 0:
+            return [jnp.zeros(struct.shape, struct.dtype) for struct in self.variable]
+        return pullback(self._flat_batch, self.leaves, cotangents)
+
+    def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:
+        """Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``: one batched backward pass.
+
+        Args:
+            seeds: per output leaf ``(s_leaf, *output)``, real.
+            structured: false asks for one identity use per leaf.
+        """
+        if self.n == 0:
+            described = self.describe([struct_of(seed) for seed in seeds], structured=structured)
+            return [_of_no_example(use) for use in described]
+        return self._recording(seeds, structured=structured).uses()
+
+    def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
+        """The uses of one example as `Struct`s, by tracing shapes: no value is computed."""
+        found: list[Recording] = []
+
+        def operands(arrays: list[Any], seeds: list[Any]) -> tuple[list[Any], list[Any]]:
+            recording = self.with_arrays(arrays)._recording(seeds, structured=structured)
+            found.append(recording)
+            return recording.activations, recording.cotangents
+
+        x = [jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) for leaf in self.x]
+        points = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in (*self.leaves, *self.held)]
+        shapes = jax.eval_shape(operands, [*points, *x], [spec_of(seed) for seed in seeds])
+        activations, cotangents = ([struct_of(array) for array in arrays] for arrays in shapes)
+        return found[-1].with_operands(activations, cotangents).uses()
+
+    def check_examples(self) -> None:
+        """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.
+
+        Raises:
+            InteractingExamplesError: an example's output depends on another example.
+            StructureError: parameters and outputs are complex and f is not holomorphic.
+        """
+        check_holomorphic(self)
+        self.checked = check_examples(self)
+
+    def flatten_variable(self, tree: Any, argument: str) -> list[Any]:
+        """Leaves of a tree shaped as the variable; whatever is not differentiated may be there or None."""
+        named_leaves(tree, argument)
+        leaves = self.program.partition.variable_leaves(tree)
+        if leaves is None:
+            wanted = jax.tree.structure(self.unflatten_variable([0] * len(self.leaves)))
+            raise StructureError(f"{argument} is {jax.tree.structure(tree)}, expected {wanted}, as the variable.")
+        return checked_vector(leaves, self.variable, self.paths, argument)
+
+    def unflatten_variable(self, leaves: Sequence[Any]) -> Any:
+        """The variable's tree around these leaves, None in place of what is not differentiated."""
+        return self.program.partition.around(leaves)
+
+    def flatten_output(self, tree: Any, argument: str) -> list[Any]:
+        """Leaves of a tree shaped as y."""
+        _, leaves, treedef = named_leaves(tree, argument)
+        if treedef != self.output_treedef:
+            raise StructureError(f"{argument} is {treedef}, expected {self.output_treedef}, as the output of f.")
+        return checked_vector(leaves, self.outputs, self.output_paths, argument)
+
+    def unflatten_output(self, leaves: Sequence[Any]) -> Any:
+        """y's tree around these leaves."""
+        return jax.tree.unflatten(self.output_treedef, list(leaves))
+
+    def _flat_batch(self, leaves: list[Any]) -> list[Any]:
+        return output_leaves(self.program.batch(leaves, self.held, self.x))[1]
+
+    def _recording(self, seeds: Sequence[Any], *, structured: bool) -> Recording:
+        dtypes = [jnp.dtype(struct.dtype) for struct in self.outputs]
+        twice = needs_second_pull(self.variable, self.outputs)
+
+        def recorder(x: list[Any], stacked: list[Any]) -> Recording:
+            def fun(leaves: list[Any]) -> list[Any]:
+                return output_leaves(self.program.one(leaves, self.held, x))[1]
+
+            return identity_recording(fun, self.leaves, stacked)
+
+        stacked = stacked_seeds(seeds, dtypes, twice=twice)
+        recording = record_batch(recorder, self.x, stacked, has_examples=self.has_examples)
+        return complete(recording, self.leaves, twice=twice)
+
+
+def _of_no_example(use: Use) -> Use:
+    def empty(struct: Struct) -> Any:
+        return jnp.zeros((0, *struct.shape[1:]), struct.dtype)
+
+    return replace(
+        use, activation=None if use.activation is None else empty(use.activation), cotangent=empty(use.cotangent)
+    )
