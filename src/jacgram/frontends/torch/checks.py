@@ -13,7 +13,7 @@ import torch
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import training_batch_norms
 from jacgram.frontends.torch.outputs import output_leaves
-from jacgram.frontends.torch.products import fresh, pushforward
+from jacgram.frontends.torch.products import constants, pushforward
 from jacgram.frontends.torch.values import dtype_of
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def _spread(side: TorchSide) -> TorchSide:
 def _both_ways(side: TorchSide) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Outputs of the batch, and of each example alone; both start from the same random state."""
     with side.calling(), torch.no_grad():
-        together = output_leaves(side.program(fresh(side.leaves, create_graph=False), side.x))[1]
+        together = output_leaves(side.program(constants(side.leaves), side.inputs()))[1]
     with side.calling(), torch.no_grad():
-        leaves = fresh(side.leaves, create_graph=False)
-        alone = [side.flat(leaves, [leaf[k : k + 1] for leaf in side.x]) for k in range(side.n)]
+        leaves = constants(side.leaves)
+        alone = [side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()]) for k in range(side.n)]
     for path, a, b in zip(side.output_paths, together, alone[0], strict=True):
         if tuple(a.shape) != (side.n, *b.shape[1:]):
             raise InteractingExamplesError(
@@ -158,7 +158,7 @@ def check_holomorphic(side: TorchSide) -> None:
     tangents = _random_tangents(few, turned)
     pairs: list[list[torch.Tensor]] = []
     with few.calling():
-        leaves = [leaf.detach() for leaf in few.leaves]
+        leaves = constants(few.leaves)
         for factor in (1j, 1.0):
             pairs.append(pushforward(few.flat, leaves, [factor * t if t.is_complex() else t for t in tangents]))
     for a, b in zip(*pairs, strict=True):

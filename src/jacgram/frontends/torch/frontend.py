@@ -11,7 +11,7 @@ from torch import nn
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import RefuseBatchStatistics, exact_calls, full_precision, training_batch_norms
 from jacgram.frontends.torch.outputs import output_leaves
-from jacgram.frontends.torch.products import fresh
+from jacgram.frontends.torch.products import constants
 from jacgram.frontends.torch.program import OfInput, OfModule, OfParams, Program
 from jacgram.frontends.torch.side import TorchSide
 from jacgram.frontends.torch.trees import Leaf, Node, Tree, flatten
@@ -184,7 +184,7 @@ def _outputs(
         )
 
     with exact_calls(program.modules(), devices), torch.no_grad(), RefuseBatchStatistics(refuse):
-        y = program(fresh(leaves, create_graph=False), one)
+        y = program(constants(leaves), constants(one))
     names, values, spec = output_leaves(y)
     require_inexact(names, values, "the output of f", _INTEGER_Y)
     if program.has_examples and (found := example_count(names, values, "the output of f")) != 1:

@@ -9,7 +9,7 @@ import torch
 
 from jacgram.core.uses import Identity, Use
 from jacgram.core.views import View
-from jacgram.frontends.torch.products import detached, first_line, fresh, pullback, pullback_by
+from jacgram.frontends.torch.products import constants, detached, first_line, fresh, pullback, pullback_by
 from jacgram.frontends.torch.selfcheck import rows_add_up
 from jacgram.frontends.torch.values import dtype_of
 
@@ -81,10 +81,10 @@ def _rows_at_once(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[torch.
         return torch.func.vmap(row)(*seeds)
 
     with side.calling():
-        leaves = [leaf.detach() for leaf in side.leaves] if not side.create_graph else side.leaves
+        leaves = constants(side.leaves, side.create_graph)
         if not side.has_examples:
             return [row[None] for row in of_example()]
-        return list(torch.func.vmap(of_example, randomness="different")(*side.x))
+        return list(torch.func.vmap(of_example, randomness="different")(*side.inputs()))
 
 
 def _rows_one_by_one(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -94,7 +94,7 @@ def _rows_one_by_one(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[tor
     with side.calling():
         for k in range(side.n):
             leaves = fresh(side.leaves, create_graph=side.create_graph)
-            outputs = side.flat(leaves, [leaf[k : k + 1] for leaf in side.x])
+            outputs = side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()])
             outputs = [y[0] for y in outputs] if side.has_examples else outputs
             rows.append([
                 pullback(outputs, leaves, [seed[s] for seed in seeds], create_graph=side.create_graph)

@@ -22,11 +22,16 @@ Flat = Callable[[Sequence[torch.Tensor]], Tensors]
 
 def fresh(leaves: Sequence[torch.Tensor], *, create_graph: bool) -> Tensors:
     """Leaves to differentiate with respect to: cut off from the user's graph, or joined to it."""
+    if create_graph:
+        return [leaf.view_as(leaf) if leaf.requires_grad else leaf.requires_grad_() for leaf in constants(leaves, True)]
+    return [leaf.requires_grad_() for leaf in constants(leaves)]
+
+
+def constants(tensors: Sequence[torch.Tensor], create_graph: bool = False) -> Tensors:
+    """Tensors that a graph may hold: copies of inference tensors, cut off from the user's graph unless it is wanted."""
     with torch.inference_mode(False):
-        plain = [leaf.clone() if leaf.is_inference() else leaf for leaf in leaves]
-        if create_graph:
-            return [leaf.view_as(leaf) if leaf.requires_grad else leaf.detach().requires_grad_() for leaf in plain]
-        return [leaf.detach().requires_grad_() for leaf in plain]
+        plain = [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
+        return [tensor if create_graph and tensor.requires_grad else tensor.detach() for tensor in plain]
 
 
 def gradients(

@@ -1,6 +1,6 @@
 """What was found is compared with autograd's own gradient: one ordinary backward pass of the batch, on first use.
 
-For random weights c of examples and seeds, ``Σ_ns c[n, s] rows[n, s]`` must be the gradient of ``Σ_ns c[n, s] seed[s] y[n]``.
+For random weights c of examples and seeds, ``Σ c[n, s] rows[n, s]`` must be the gradient of ``Σ c[n, s] seed[s] y[n]``.
 Examples with a value that is not finite are left out, for nothing can be compared there.
 """
 
@@ -55,7 +55,7 @@ def reference(side: TorchSide, seeds: Sequence[torch.Tensor], weights: torch.Ten
         return [torch.zeros_like(leaf) for leaf in side.leaves]
     with side.calling():
         leaves = fresh(side.leaves, create_graph=False)
-        outputs = side.flat(leaves, [leaf[kept.to(leaf.device)] for leaf in side.x])
+        outputs = side.flat(leaves, [leaf[kept.to(leaf.device)] for leaf in side.inputs()])
         cotangents = [torch.einsum("ns,s...->n...", weights[kept].to(seed.dtype), seed) for seed in seeds]
         if not side.has_examples:
             cotangents = [v[0] for v in cotangents]

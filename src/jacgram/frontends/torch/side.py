@@ -16,7 +16,7 @@ from jacgram.frontends.torch.calling import exact_calls
 from jacgram.frontends.torch.checks import check_examples, check_holomorphic
 from jacgram.frontends.torch.identity import identity_uses
 from jacgram.frontends.torch.outputs import output_leaves
-from jacgram.frontends.torch.products import detached, fresh, pullback, pushforward
+from jacgram.frontends.torch.products import constants, detached, fresh, pullback, pushforward
 from jacgram.frontends.torch.program import OfParams, Program
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
 from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
@@ -104,8 +104,7 @@ class TorchSide:
         if self.n == 0:
             return self._zeros(self.outputs)
         with self.calling():
-            leaves = fresh(self.leaves, create_graph=self.create_graph)
-            leaves = leaves if self.create_graph else [leaf.detach() for leaf in leaves]
+            leaves = constants(self.leaves, self.create_graph)
             return detached(pushforward(self.flat, leaves, tangents), create_graph=self.create_graph)
 
     def vjp(self, cotangents: Sequence[Any]) -> list[Any]:
@@ -183,7 +182,11 @@ class TorchSide:
 
     def flat(self, leaves: Sequence[torch.Tensor], x: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
         """Leaves of y. Call it within `calling`."""
-        return output_leaves(self.program(leaves, self.x if x is None else x))[1]
+        return output_leaves(self.program(leaves, self.inputs() if x is None else x))[1]
+
+    def inputs(self) -> list[torch.Tensor]:
+        """The examples as f may be called on them."""
+        return constants(self.x, self.create_graph)
 
     def one_example(self) -> TorchSide:
         """The side of the first example; of zeros where there is none."""
