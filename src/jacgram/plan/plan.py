@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+from jacgram.errors import ArgumentError
 from jacgram.plan.choose import Choice
+from jacgram.plan.table import plan_table
+
+
+_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,41 @@ class Plan:
         every = [leaf for pair in self.leaves for leaf in pair]
         return sum(not leaf.fallbacks for leaf in every) / len(every) if every else 1.0
 
+    def __str__(self) -> str:
+        return plan_table(self)
+
+    def to_json(self) -> str:
+        """The plan as JSON text, to be kept beside a result or sent to a worker."""
+        return json.dumps({"jacgram_plan": _FORMAT} | asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            ArgumentError: the text is no plan of this version.
+        """
+        try:
+            fields = json.loads(text)
+            if fields.pop("jacgram_plan") != _FORMAT:
+                raise KeyError("jacgram_plan")
+            leaves = tuple(tuple(_leaf(leaf) for leaf in pair) for pair in fields.pop("leaves"))
+            return Plan(leaves=leaves, **{name: _frozen(value) for name, value in fields.items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArgumentError(
+                f"this text is no plan written by Plan.to_json() of this version ({error!r}). Fix: make the plan anew."
+            ) from error
+
     def with_notes(self, notes: Iterable[str]) -> Plan:
         """The same plan with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+
+def _leaf(fields: dict[str, Any]) -> LeafPlan:
+    choice = Choice(**{name: _frozen(value) for name, value in fields.pop("choice").items()})
+    return LeafPlan(choice=choice, **{name: _frozen(value) for name, value in fields.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
