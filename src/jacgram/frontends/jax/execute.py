@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import jaxpr_as_fun
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jacgram.frontends.jax.fingerprint import fingerprint
 
@@ -23,7 +24,7 @@ _executables: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
 
 def holds_tracer(arrays: Sequence[Any]) -> bool:
     """Whether some array is being traced, so that its values are unknown."""
-    return any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return any(isinstance(array, Tracer) for array in arrays)
 
 
 def run(function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
@@ -57,6 +58,6 @@ def _of_jaxpr(jaxpr: Any) -> Callable[..., Any]:
     """The jaxpr as a function of its constants and arguments, holding none of the constants it was traced with."""
 
     def function(consts: list[Any], arrays: list[Any]) -> list[Any]:
-        return jaxpr_as_fun(jax.extend.core.ClosedJaxpr(jaxpr, consts))(*arrays)
+        return jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*arrays)
 
     return function

@@ -107,7 +107,8 @@ def _of_value(value: Any) -> Hashable:
             return (type(value), array.shape, array.dtype, array.tobytes())
         case jax.Array():
             return Same(value)
-    return _of_hashable(value)
+        case _:
+            return _of_hashable(value)
 
 
 def _of_hashable(value: Any) -> Hashable:

@@ -27,9 +27,7 @@ from jacgram.frontends.jax.trees import (
     struct_of,
 )
 
-_INTEGER_PARAMS = (
-    "derivatives need real or complex parameters; cast them, or close over them if they are not parameters"
-)
+_INTEGER_PARAMS = "derivatives need real or complex parameters; cast them, or close over what is no parameter"
 _INTEGER_X = "J is taken with respect to x; cast x, or pass params= to differentiate with respect to those"
 _INTEGER_Y = "derivatives need real or complex outputs; return scores or probabilities, not classes"
 
@@ -87,7 +85,7 @@ def _is_point_of(module: Any, params: Any) -> bool:
 def _side_of_input(f: Any, x: Any, argument: str) -> JaxSide:
     paths, leaves, _ = named_leaves(x, argument)
     arrays = checked_arrays(paths, leaves, argument)
-    require_inexact([path for path in paths], arrays, argument, _INTEGER_X)
+    require_inexact(paths, arrays, argument, _INTEGER_X)
     partition, _, _ = Partition.of(x, ["variable"] * len(leaves))
     return _side(OfInput(f, partition), paths or ["x"], arrays, [], [], 1)
 
@@ -103,7 +101,7 @@ def _params_variable(params: Any) -> tuple[list[str], Partition, list[Any], list
 
 
 def _module_variable(module: Any, point: Any) -> tuple[list[str], Partition, list[Any], list[Any]]:
-    """The variable of a module: its floating-point arrays, or those of them that ``point`` holds, at the point's values."""
+    """The variable of a module: its floating-point arrays, or those that ``point`` holds, at the point's values."""
     paths, leaves, treedef = named_leaves(module, "params")
     chosen = leaves if point is None else _aligned(point, treedef, len(leaves))
     roles: list[str] = []

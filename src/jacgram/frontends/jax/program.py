@@ -1,7 +1,7 @@
 """f as a function of flat lists: ``(variable, held, x) -> y``, of a whole batch and of one example.
 
 A batch-first f is only ever called on a batch: for one example, on a batch of one, whose axis is then dropped. So f
-means the same to us as to its author, and ``vmap`` over examples turns the batch of one into the batch it would have had.
+means the same to us as to its author, and ``vmap`` over examples makes of the batch of one the batch it would have had.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Uses of a batch of examples: seeds laid out, one example recorded, ``vmap`` over the rest, complex parts put together.
+"""Uses of a batch: seeds laid out, one example recorded, ``vmap`` over the rest, complex parts put together.
 
 With real leaves and complex outputs a row is ``A(v) + i A(-i v)`` (see `products`): the seeds ``-i v`` follow the seeds
 ``v`` along the same axis, and the two halves of each cotangent are put together afterwards. A structured use of a real

@@ -1,6 +1,6 @@
 """One side of a Gram matrix in JAX: f at a point, its uses, and products with its Jacobian.
 
-Everything here is made of JAX operations on the arrays the side holds, and so can be traced, compiled and differentiated.
+Everything is made of JAX operations on the arrays the side holds, and so can be traced, compiled and differentiated.
 """
 
 from __future__ import annotations
