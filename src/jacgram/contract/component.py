@@ -8,11 +8,11 @@ from typing import Any
 
 from jacgram.arrays import Arrays
 from jacgram.contract import operands
-from jacgram.contract.labelled import Labelled, einsum
+from jacgram.contract.labelled import Labelled, Shared, einsum
 from jacgram.contract.rows import Part, side_rows
 from jacgram.contract.windows import offsets
 from jacgram.core.uses import Conv, Use
-from jacgram.plan.assembly import Assembly, assemble
+from jacgram.plan.assembly import Assembly, Stack, assemble
 from jacgram.plan.choose import Choice
 from jacgram.plan.components import Component, Form
 from jacgram.plan.network import Tree, steps
@@ -52,24 +52,53 @@ def contract(
         return _rows_product(xp, component, choice, wanted, sides, dtype, conjugate=conjugate)
     assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
     sizes = dict(wanted.sizes)
-    cotangents = [
-        operands.cotangent(xp, stack, side.uses, side.seeds, [sizes[x] for x in stack.seeds], dtype)
-        for stack, side in zip(assembly.stacks, sides, strict=True)
-    ]
-    if conjugate:
+    one = _is_one(component, sides)
+    cotangents = _both(
+        one,
+        assembly,
+        lambda stack, side: operands.cotangent(
+            xp, stack, side.uses, side.seeds, [sizes[x] for x in stack.seeds], dtype
+        ),
+        sides,
+    )
+    if conjugate and cotangents[1] is not None:
         cotangents[1] = cotangents[1].conj(xp)
     total = None
     for offset in _offsets(component, sides[0].uses, choice):
-        activations = [
-            operands.activation(xp, stack, side.uses, dtype, offset)
-            for stack, side in zip(assembly.stacks, sides, strict=True)
-        ]
+        activations = _both(
+            one, assembly, lambda stack, side, at=offset: operands.activation(xp, stack, side.uses, dtype, at), sides
+        )
         if conjugate and activations[1] is not None and component.form is Form.NETWORK:
             activations[1] = activations[1].conj(xp)
         every = [x for pair in zip(activations, cotangents, strict=True) for x in pair if x is not None]
-        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype)
+        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype, one=one)
         total = block if total is None else total + block
     return total
+
+
+def _is_one(component: Component, sides: tuple[Factors, Factors]) -> bool:
+    """Whether both sides bring the same arrays, so that what is made of each alone need be made once."""
+    left, right = sides
+    return right.uses is left.uses and right.seeds == left.seeds and component.left == component.right
+
+
+def _both(
+    one: bool,
+    assembly: Assembly,
+    make: Callable[[Stack, Factors], Labelled | None],
+    sides: tuple[Factors, Factors],
+) -> list[Labelled | None]:
+    """An operand of each side; of equal sides, one array under both sides' labels."""
+    stack1, stack2 = assembly.stacks
+    left = make(stack1, sides[0])
+    if not one or left is None:
+        return [left, make(stack2, sides[1])]
+    names = dict(zip((*_labels(stack1),), _labels(stack2), strict=True))
+    return [left, Labelled(tuple(names[x] for x in left.labels), left.array)]
+
+
+def _labels(stack: Stack) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*(stack.activation or ()), *stack.cotangent)))
 
 
 def _offsets(component: Component, uses: Sequence[Use], choice: Choice) -> Sequence[tuple[int, ...] | None]:
@@ -86,11 +115,15 @@ def _sliced(
     every: Sequence[Labelled],
     wanted: Wanted,
     dtype: str,
+    *,
+    one: bool,
 ) -> Any:
     def run(start: Any, size: int) -> Any:
         label = choice.slice_label
-        cut = every if label is None else [x.slice(xp, label, start, size) for x in every]
-        return _run(xp, assembly, tree, _meet(xp, cut, assembly, dtype) if component.form is Form.TABLE else cut)
+        shared = Shared() if one else None
+        cut = every if label is None else [_cut(xp, x, label, start, size, shared) for x in every]
+        met = _meet(xp, cut, assembly, dtype) if component.form is Form.TABLE else cut
+        return _run(xp, assembly, tree, met, shared)
 
     size = dict(assembly.sizes)[choice.slice_label] if choice.slice_label else 0
     return accumulate(xp, run, size, choice, wanted, dtype, every[-1].array)
@@ -124,13 +157,18 @@ def _spread(xp: Arrays, index: Labelled, labels: Sequence[str]) -> Any:
     return xp.reshape(arranged, [sizes.get(label, 1) for label in labels])
 
 
-def _run(xp: Arrays, assembly: Assembly, tree: Tree, every: Sequence[Labelled]) -> Any:
+def _cut(xp: Arrays, operand: Labelled, label: str, start: Any, size: int, shared: Shared | None) -> Labelled:
+    return operand.slice(xp, label, start, size) if shared is None else shared.slice(xp, operand, label, start, size)
+
+
+def _run(xp: Arrays, assembly: Assembly, tree: Tree, every: Sequence[Labelled], shared: Shared | None) -> Any:
     arrays: list[Labelled | None] = list(every)
     for step in steps(assembly.network, tree):
         left, right = arrays[step.left], arrays[step.right]
         assert left is not None and right is not None
         arrays[step.left] = arrays[step.right] = None  # an eager framework frees what no later step reads
-        arrays.append(einsum(xp, step.out, left, right))
+        multiply = einsum if shared is None else shared.einsum
+        arrays.append(multiply(xp, step.out, left, right))
     result = arrays[-1]
     assert result is not None
     return result.array
@@ -148,13 +186,17 @@ def _rows_product(
 ) -> Any:
     sizes = dict(wanted.sizes)
     view = component.view
+    one = _is_one(component, sides)
     roles = ((component.left, wanted.example1, wanted.seeds1), (component.right, wanted.example2, wanted.seeds2))
 
     def run(start: Any, size: int) -> Any:
         part = None if choice.slice_label is None else Part(choice.slice_label, start, size)
         rows: list[Labelled] = []
+        flat = None
         for side, (factors, example, seeds) in zip(sides, roles, strict=True):
-            flat = side_rows(xp, factors, side.uses, side.seeds, dtype, view, side.leaf_sizes[component.leaf], part)
+            if flat is None or not one:
+                size_of_leaf = side.leaf_sizes[component.leaf]
+                flat = side_rows(xp, factors, side.uses, side.seeds, dtype, view, size_of_leaf, part)
             lead = () if example is None else (flat.shape[0],)
             shaped = xp.reshape(flat, (*lead, *(sizes[x] for x in seeds), flat.shape[-1]))
             rows.append(Labelled((*(() if example is None else (example,)), *seeds, "w"), shaped))

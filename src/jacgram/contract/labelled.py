@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,42 @@ class Labelled:
         return Labelled(self.labels, xp.conj(self.array))
 
 
-def einsum(xp: Arrays, out: Sequence[str], *operands: Labelled) -> Labelled:
-    """One einsum of one or two labelled arrays to these labels."""
+def spell(out: Sequence[str], *operands: Labelled) -> str:
+    """The einsum of these operands in letters, the same for operands that differ in the names of labels only."""
     letters: dict[str, str] = {}
     for operand in operands:
         for label in operand.labels:
             letters.setdefault(label, _LETTERS[len(letters)])
-    spell = lambda labels: "".join(letters[label] for label in labels)  # noqa: E731
-    spec = f"{','.join(spell(operand.labels) for operand in operands)}->{spell(out)}"
-    return Labelled(tuple(out), xp.einsum(spec, *(operand.array for operand in operands)))
+    words = ("".join(letters[label] for label in labels) for labels in (*(x.labels for x in operands), out))
+    *sources, result = words
+    return f"{','.join(sources)}->{result}"
+
+
+def einsum(xp: Arrays, out: Sequence[str], *operands: Labelled) -> Labelled:
+    """One einsum of one or two labelled arrays to these labels."""
+    return Labelled(tuple(out), xp.einsum(spell(out, *operands), *(operand.array for operand in operands)))
+
+
+class Shared:
+    """Results by what they were made of, so that what both sides of a Hermitian kernel share is computed once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    def einsum(self, xp: Arrays, out: Sequence[str], left: Labelled, right: Labelled) -> Labelled:
+        """As `einsum`."""
+        key = (spell(out, left, right), id(left.array), id(right.array))
+        return Labelled(tuple(out), self._once(key, lambda: einsum(xp, out, left, right).array, left, right))
+
+    def slice(self, xp: Arrays, operand: Labelled, label: str, start: Any, size: int) -> Labelled:
+        """As `Labelled.slice`."""
+        if label not in operand.labels:
+            return operand
+        key = (operand.labels.index(label), id(operand.array))
+        return Labelled(operand.labels, self._once(key, lambda: operand.slice(xp, label, start, size).array, operand))
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Any], *operands: Labelled) -> Any:
+        if key not in self._made:
+            # Operands are held too: an id is an identity only while its object lives.
+            self._made[key] = (make(), *(operand.array for operand in operands))
+        return self._made[key][0]

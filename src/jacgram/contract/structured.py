@@ -1,27 +1,28 @@
 """The structured kernel: factors of blocks of examples, and tiles of the kernel from them.
 
 Factors of a block row are computed once and reused along it; where one side is a single block its factors are computed
-once for all. Equal sides compute the upper triangle of tiles only, and mirror it.
+once for all. Equal sides compute the upper triangle of tiles only, and mirror it. Where one example's cotangents exceed
+the budget, their seeds are cut into blocks as well.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.component import Factors, contract
 from jacgram.contract.hermitian import symmetrize
-from jacgram.contract.labelled import Labelled, einsum
 from jacgram.contract.loops import over_blocks
-from jacgram.core.dtypes import real_dtype
+from jacgram.contract.seeds import SeedBlock
+from jacgram.contract.tile import Tiles
 from jacgram.core.frontend import Side
 from jacgram.core.uses import Use
 from jacgram.plan.plan import Plan
 from jacgram.plan.task import Task
 from jacgram.plan.wanted import Wanted
+
+Results = list[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,8 @@ class StructuredKernel:
     """One structured computation: the two sides, what is wanted of them, and how it was planned.
 
     Attributes:
-        xp: the framework's array primitives.
+        xp, task, plan, conjugate, real_part, by_leaf: see `jacgram.contract.tile.Tiles`.
         sides: side 1 and side 2.
-        task: shapes and patterns.
-        plan: tiles and orders.
-        conjugate: whether side 2 enters conjugated (J1 J2ᴴ).
-        real_part: whether the real part is wanted (real-valued functions of complex parameters).
-        by_leaf: whether each leaf's part is kept apart.
     """
 
     xp: Arrays
@@ -46,118 +42,107 @@ class StructuredKernel:
     real_part: bool
     by_leaf: bool
 
-    def compute(self) -> list[list[Any]]:
-        """Per pair of outputs (row-major), the kernel; with ``by_leaf``, that of each leaf in turn."""
-        n1, n2 = self.plan.examples
-        tile1, tile2 = self.plan.tile
-        if tile1 >= n1 and tile2 >= n2:
-            return self._one_tile()
-        buffers = self._loop(self._buffers())
-        return buffers if not self.task.hermitian else self._hermitian(buffers)
-
-    # One tile ---------------------------------------------------------------------------------------------------
-
-    def _one_tile(self) -> list[list[Any]]:
-        side1, side2 = self.sides
-        left = self._factors(0, side1)
-        right = left if self.task.hermitian else self._factors(1, side2)
-        return self._hermitian(self._tile(left, right)) if self.task.hermitian else self._tile(left, right)
-
-    def _factors(self, position: int, side: Side) -> list[Use]:
-        basis = [self.xp.asarray(seeds, like=side.arrays()[0]) for seeds in self.task.seeds(position + 1)]
-        return side.uses(basis, structured=self.plan.method != "materialize")
-
-    def _tile(self, uses1: list[Use], uses2: list[Use]) -> list[list[Any]]:
-        """Every pair's block, in the order asked for, for the examples these uses hold."""
-        return [self._pair(position, uses1, uses2) for position in range(len(self.task.pairs))]
-
-    def _pair(self, position: int, uses1: list[Use], uses2: list[Use]) -> list[Any]:
-        pair = self.task.pairs[position]
-        n1, n2 = (
-            uses[0].cotangent.shape[0] if uses else min(tile, n)
-            for uses, tile, n in zip((uses1, uses2), self.plan.tile, self.plan.examples, strict=True)
-        )
-        wanted = pair.wanted.with_examples(n1, n2)
-        leaf_sizes = [math.prod(struct.shape) for _, struct in self.task.leaves]
-        factors = (
-            Factors(uses1, self.task.sides[0].seed_range(pair.output1), leaf_sizes),
-            Factors(uses2, self.task.sides[1].seed_range(pair.output2), leaf_sizes),
-        )
-        blocks: dict[int, Any] = {}
-        for leaf in self.plan.leaves[position]:
-            component = self.task.components[leaf.component]
-            part = contract(
-                self.xp, component, leaf.choice, wanted, factors, self.task.dtype, conjugate=self.conjugate
-            )
-            key = component.leaf if self.by_leaf else 0
-            blocks[key] = part if key not in blocks else blocks[key] + part
-        keys = range(len(self.task.leaves)) if self.by_leaf else range(1)
-        return [self._arranged(wanted, blocks.get(key)) for key in keys]
-
-    def _arranged(self, wanted: Wanted, block: Any) -> Any:
-        if block is None:
-            return self.xp.zeros(wanted.shape, self._dtype(), self.sides[0].arrays()[0])
-        if self.real_part:
-            block = self.xp.real(block)
-        return einsum(self.xp, wanted.out, Labelled(wanted.block, block)).array
-
-    def _dtype(self) -> str:
-        return real_dtype(self.task.dtype) if self.real_part else self.task.dtype
-
-    # Tiles ------------------------------------------------------------------------------------------------------
-
-    def _buffers(self) -> list[list[Any]]:
-        copies = len(self.task.leaves) if self.by_leaf else 1
-        like = self.sides[0].arrays()[0]
-        return [
-            [self.xp.zeros(pair.wanted.shape, self._dtype(), like) for _ in range(copies)] for pair in self.task.pairs
-        ]
-
-    def _loop(self, buffers: list[list[Any]]) -> list[list[Any]]:
-        """Adds every tile. Block rows run over the side with more blocks, so that a single block is held throughout."""
-        if self.task.pairs[0].wanted.paired:
-            return self._over(0, buffers, lambda start, size, carry: self._paired(start, size, carry))
-        if self.plan.tile[1] >= self.plan.examples[1] and not self.task.triangle:
-            right = self._factors(1, self.sides[1])
-
-            def row_against_all(start: Any, size: int, carry: Any) -> Any:
-                left = self._factors(0, self.sides[0].examples(start, size))
-                return self._add(carry, self._tile(left, right), start, 0)
-
-            return self._over(0, buffers, row_against_all)
-        return self._over(0, buffers, self._row)
-
-    def _over(self, position: int, carry: Any, body: Callable[[Any, int, Any], Any]) -> Any:
-        return over_blocks(self.xp, self.plan.examples[position], self.plan.tile[position], body, carry)
-
-    def _row(self, start1: Any, size1: int, buffers: Any) -> Any:
-        left = self._factors(0, self.sides[0].examples(start1, size1))
-
-        def column(start2: Any, size2: int, carry: Any) -> Any:
-            def add(c: Any) -> Any:
-                right = self._factors(1, self.sides[1].examples(start2, size2))
-                return self._add(c, self._tile(left, right), start1, start2)
-
-            return self.xp.when(start2 >= start1, add, carry) if self.task.triangle else add(carry)
-
-        return self._over(1, buffers, column)
-
-    def _paired(self, start: Any, size: int, buffers: Any) -> Any:
-        left = self._factors(0, self.sides[0].examples(start, size))
-        same = self.task.hermitian
-        right = left if same else self._factors(1, self.sides[1].examples(start, size))
-        return self._add(buffers, self._tile(left, right), start, start)
-
-    def _add(self, buffers: list[list[Any]], blocks: list[list[Any]], start1: Any, start2: Any) -> list[list[Any]]:
-        return [
-            [self.xp.add_block(b, block, _starts(pair.wanted, start1, start2)) for b, block in zip(old, new, strict=True)]
-            for pair, old, new in zip(self.task.pairs, buffers, blocks, strict=True)
-        ]
-
-    def _hermitian(self, results: list[list[Any]]) -> list[list[Any]]:
+    def compute(self) -> Results:
+        """Per pair of outputs, the kernel; with ``by_leaf``, that of each leaf in turn."""
+        if self.plan.one_tile:
+            results = self._one_tile()
+        else:
+            results = self._over_seeds(self._tiles.zeros(self.sides[0].arrays()[0]))
+        if not self.task.hermitian:
+            return results
         tile = self.plan.tile[0] if self.task.triangle and self.plan.tile[0] < self.plan.examples[0] else None
         return symmetrize(self.xp, self.task, results, tile, conjugate=self.conjugate)
 
+    @property
+    def _tiles(self) -> Tiles:
+        return Tiles(self.xp, self.task, self.plan, self.conjugate, self.real_part, self.by_leaf)
 
-def _starts(wanted: Wanted, start1: Any, start2: Any) -> Sequence[Any]:
-    return [start1 if x == wanted.example1 else start2 if x == wanted.example2 else 0 for x in wanted.out]
+    def _factors(self, position: int, side: Side, seeds: SeedBlock) -> list[Use]:
+        basis = seeds.basis(self.xp, self.task, position + 1, side.arrays()[0])
+        return side.uses(basis, structured=self.plan.method != "materialize")
+
+    def _one_tile(self) -> Results:
+        everything = SeedBlock()
+        left = self._factors(0, self.sides[0], everything)
+        right = left if self.task.hermitian else self._factors(1, self.sides[1], everything)
+        blocks = self._tiles.tile(left, right, everything, self.plan.examples)
+        if all(block is not None for part in blocks for block in part):
+            return blocks
+        zeros = self._tiles.zeros(self.sides[0].arrays()[0])
+        return [
+            [zero if block is None else block for zero, block in zip(old, new, strict=True)]
+            for old, new in zip(zeros, blocks, strict=True)
+        ]
+
+    # Loops --------------------------------------------------------------------------------------------------------
+
+    def _over_seeds(self, results: Results) -> Results:
+        """Adds every block of seeds; those of a shared axis are taken on both sides at once."""
+        size1, size2 = self.plan.seed_block
+        if not size1:
+            return self._over_examples(SeedBlock(), results)
+        wanted = self.task.pairs[0].wanted
+        label1, label2 = wanted.blocked
+        sizes = dict(wanted.sizes)
+        assert label1 is not None and label2 is not None
+
+        def first(start1: Any, count1: int, carry: Results) -> Results:
+            if label1 == label2:
+                return self._over_examples(SeedBlock(((label1, start1, count1),)), carry)
+
+            def second(start2: Any, count2: int, inner: Results) -> Results:
+                block = SeedBlock(((label1, start1, count1), (label2, start2, count2)))
+                return self._over_examples(block, inner)
+
+            return over_blocks(self.xp, sizes[label2], size2, second, carry)
+
+        return over_blocks(self.xp, sizes[label1], size1, first, results)
+
+    def _over_examples(self, seeds: SeedBlock, results: Results) -> Results:
+        """Adds every tile for a block of seeds."""
+        if self.task.pairs[0].wanted.paired:
+            return self._over(0, results, lambda start, size, carry: self._paired(seeds, start, size, carry))
+        n2 = self.plan.examples[1]
+        if self.plan.tile[1] >= n2 and not self.task.triangle:
+            right = self._factors(1, self.sides[1], seeds)
+
+            def row(start: Any, size: int, carry: Results) -> Results:
+                left = self._factors(0, self._block(0, start, size), seeds)
+                return self._add(seeds, carry, self._tiles.tile(left, right, seeds, (size, n2)), start, 0)
+
+            return self._over(0, results, row)
+        return self._over(0, results, lambda start, size, carry: self._row(seeds, start, size, carry))
+
+    def _over(self, position: int, carry: Results, body: Callable[[Any, int, Results], Results]) -> Results:
+        return over_blocks(self.xp, self.plan.examples[position], self.plan.tile[position], body, carry)
+
+    def _block(self, position: int, start: Any, size: int) -> Side:
+        side = self.sides[position]
+        return side if size == self.plan.examples[position] else side.examples(start, size)
+
+    def _row(self, seeds: SeedBlock, start1: Any, size1: int, results: Results) -> Results:
+        left = self._factors(0, self._block(0, start1, size1), seeds)
+
+        def column(start2: Any, size2: int, carry: Results) -> Results:
+            def add(c: Results) -> Results:
+                right = self._factors(1, self._block(1, start2, size2), seeds)
+                return self._add(seeds, c, self._tiles.tile(left, right, seeds, (size1, size2)), start1, start2)
+
+            return self.xp.when(start2 >= start1, add, carry) if self.task.triangle else add(carry)
+
+        return self._over(1, results, column)
+
+    def _paired(self, seeds: SeedBlock, start: Any, size: int, results: Results) -> Results:
+        left = self._factors(0, self._block(0, start, size), seeds)
+        right = left if self.task.hermitian and not seeds.ranges else self._factors(1, self._block(1, start, size), seeds)
+        return self._add(seeds, results, self._tiles.tile(left, right, seeds, (size, size)), start, start)
+
+    def _add(self, seeds: SeedBlock, results: Results, blocks: Results, start1: Any, start2: Any) -> Results:
+        def starts(wanted: Wanted) -> list[Any]:
+            own = {wanted.example2: start2, wanted.example1: start1}
+            return [own[x] if x in own else seeds.start(x) for x in wanted.out]
+
+        return [
+            [a if b is None else self.xp.add_block(a, b, starts(pair.wanted)) for a, b in zip(old, new, strict=True)]
+            for pair, old, new in zip(self.task.pairs, results, blocks, strict=True)
+        ]

@@ -42,6 +42,7 @@ class Plan:
         method: ``"structured"``, ``"materialize"`` or ``"matrix-free"``.
         examples: number of examples of side 1 and of side 2.
         tile: examples of side 1 and of side 2 in one tile.
+        seed_block: seeds of side 1 and of side 2 taken at a time along the axis they are cut along; 0 for all.
         block: rows pushed at a time by the matrix-free method; 0 for the others.
         leaves: per pair of outputs (row-major), how each component is contracted.
         hermitian: whether only one triangle is computed and mirrored.
@@ -62,6 +63,7 @@ class Plan:
     method: str
     examples: tuple[int, int]
     tile: tuple[int, int]
+    seed_block: tuple[int, int]
     block: int
     leaves: tuple[tuple[LeafPlan, ...], ...]
     hermitian: bool
@@ -71,6 +73,11 @@ class Plan:
     budget_bytes: int
     dtype: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def one_tile(self) -> bool:
+        """Whether everything is computed at once."""
+        return self.seed_block == (0, 0) and all(t >= n for t, n in zip(self.tile, self.examples, strict=True))
 
     @property
     def structured_share(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,11 +86,23 @@ class Wanted:
 
     def with_examples(self, n1: int, n2: int) -> Wanted:
         """The same for blocks of other numbers of examples."""
+        sizes = {label: n for label, n in ((self.example1, n1), (self.example2, n2)) if label is not None}
+        return self.with_sizes(sizes)
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Wanted:
+        """The same for blocks in which these labels have other sizes."""
+        return replace(self, sizes=tuple((dict(self.sizes) | dict(sizes)).items()))
+
+    @property
+    def blocked(self) -> tuple[str | None, str | None]:
+        """The label of each side along which its seeds are cut into blocks: the longest, a shared one if there is one."""
         sizes = dict(self.sizes)
-        for label, n in ((self.example1, n1), (self.example2, n2)):
-            if label is not None:
-                sizes[label] = n
-        return replace(self, sizes=tuple(sizes.items()))
+        shared = [x for x in self.seeds1 if x in self.seeds2]
+        if shared:
+            longest = max(shared, key=lambda x: sizes[x])
+            return longest, longest
+        first, second = (max(seeds, key=lambda x: sizes[x], default=None) for seeds in (self.seeds1, self.seeds2))
+        return first, second
 
     def swapped(self, other: Wanted) -> tuple[int, ...] | None:
         """For each axis of this result, the axis of ``other``'s result that it is with the two sides exchanged.
