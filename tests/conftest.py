@@ -41,4 +41,5 @@ def pytest_generate_tests(metafunc):
 
 def _parametrized(metafunc, name):
     marks = metafunc.definition.iter_markers("parametrize")
-    return any(name in str(mark.args[0]).replace(" ", "").split(",") for mark in marks)
+    names = (mark.args[0] for mark in marks)
+    return any(name in (n.replace(" ", "").split(",") if isinstance(n, str) else n) for n in names)

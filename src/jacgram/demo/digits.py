@@ -46,7 +46,7 @@ def initialise(seed: int) -> Params:
     shapes = {"conv1": (3, 3, 1, 16), "conv2": (3, 3, 16, 32), "dense": (512, CLASSES)}
     keys = jax.random.split(jax.random.key(seed), len(shapes))
     return {
-        name: {"kernel": _he(key, shape), "bias": jnp.zeros(shape[-1])}
+        name: {"kernel": _he(key, shape), "bias": jnp.zeros(shape[-1], jnp.float32)}
         for key, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
 
@@ -86,7 +86,7 @@ def accuracy(scores: Any, labels: Any) -> float:
 
 def _he(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     fan_in = int(np.prod(shape[:-1]))
-    return jax.random.normal(key, shape) * (2 / fan_in) ** 0.5
+    return jax.random.normal(key, shape, jnp.float32) * (2 / fan_in) ** 0.5
 
 
 def _convolve(x: jax.Array, layer: dict[str, jax.Array], *, stride: int) -> jax.Array:

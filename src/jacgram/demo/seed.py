@@ -1,6 +1,7 @@
 """The product that started it: J(x1) J(x2)ᵀ of ``f(x) = sqrt(F x / N)``, by every method, against printed figures.
 
-``dense`` forms both Jacobians; the known answer is jvp after vjp, vmapped over the identity; the others are ours.
+``dense`` forms both Jacobians; the known answer is jvp after vjp, vmapped over the identity; in JAX both are compiled.
+The others are ours: ``gram`` as one would call it, with each strategy, and as operators.
 
 Each method runs in a process of its own, ``python -m jacgram.demo.seed FRAMEWORK METHOD``, so that none finds memory
 or compiled code that another left behind.
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -39,8 +41,11 @@ _METHODS = {
     "MatrixFree()": jacgram.MatrixFree(),
     "Materialize()": jacgram.Materialize(),
 }
-DENSE, KNOWN, OPERATOR = "dense", "known answer", "J1 @ J2.T"
-METHODS = (DENSE, KNOWN, *_METHODS, OPERATOR)
+DENSE, KNOWN, OPERATOR, COMPILED = "dense", "known answer", "J1 @ J2.T", "jit of gram"
+METHODS = {
+    "jax": (DENSE, KNOWN, COMPILED, *_METHODS, OPERATOR),
+    "torch": (DENSE, KNOWN, *_METHODS, OPERATOR),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Result:
 
     Attributes:
         framework: ``"jax"`` or ``"torch"``.
-        method: one of `METHODS`.
+        method: one of `METHODS` of the framework.
         first_s: first call, tracing and compilation included.
         again_s: median of later calls.
         peak_bytes: growth of resident memory during the first call.
@@ -96,10 +101,10 @@ def run(framework: str, method: str) -> Result:
     return Result(framework, method, cost.first_s, cost.again_s, cost.peak_bytes, error)
 
 
-def inputs() -> tuple[Any, Any, Any]:
+def inputs(n: int = N) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """F, x1 and x2 in float32, as the public answer draws them."""
-    random = np.random.RandomState(1701)
-    F, x1, x2 = random.rand(M, N), random.rand(N), random.rand(N)
+    random = np.random.RandomState(1701)  # the generator of the figures
+    F, x1, x2 = random.rand(M, n), random.rand(n), random.rand(n)
     return F.astype(np.float32), x1.astype(np.float32), x2.astype(np.float32)
 
 
@@ -122,8 +127,13 @@ def _jax_calls(*arrays: NDArray[np.float32]) -> dict[str, Callable[[], Any]]:
         column = lambda v: jax.jvp(lambda x: f(x, F), (x1,), pull(v))[1]  # noqa: E731
         return jax.vmap(column, out_axes=1)(jnp.eye(len(y), dtype=y.dtype))
 
-    # The baselines are compiled, with F as an argument: at their best.
-    return {DENSE: lambda: dense(F, x1, x2), KNOWN: lambda: known(F, x1, x2), **_jacgram_calls(f, x1, x2)}
+    @jax.jit
+    def compiled(F: Any, x1: Any, x2: Any) -> Any:
+        return jacgram.gram(lambda x: f(x, F), x1, x2)
+
+    # What is compiled has F as an argument: the baselines are at their best.
+    own = {COMPILED: lambda: compiled(F, x1, x2), **_jacgram_calls(f, x1, x2)}
+    return {DENSE: lambda: dense(F, x1, x2), KNOWN: lambda: known(F, x1, x2), **own}
 
 
 def _torch_calls(*arrays: NDArray[np.float32]) -> dict[str, Callable[[], Any]]:
@@ -146,11 +156,8 @@ def _torch_calls(*arrays: NDArray[np.float32]) -> dict[str, Callable[[], Any]]:
 
 
 def _jacgram_calls(f: Callable[[Any], Any], x1: Any, x2: Any) -> dict[str, Callable[[], Any]]:
-    calls: dict[str, Callable[[], Any]] = {
-        f"gram, {name}": lambda method=method: jacgram.gram(f, x1, x2, method=method)
-        for name, method in _METHODS.items()
-    }
-    return {**calls, OPERATOR: lambda: (jacgram.Jacobian(f, x1) @ jacgram.Jacobian(f, x2).T).dense()}
+    by_name = {name: partial(jacgram.gram, f, x1, x2, method=method) for name, method in _METHODS.items()}
+    return {**by_name, OPERATOR: lambda: (jacgram.Jacobian(f, x1) @ jacgram.Jacobian(f, x2).T).dense()}
 
 
 if __name__ == "__main__":
