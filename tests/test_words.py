@@ -7,6 +7,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -104,3 +105,18 @@ def test_architecture_names_every_layer():
     package = ROOT / "src" / "jacgram"
     names = [p.name + "/" for p in package.iterdir() if any(p.glob("*.py"))] + [p.name for p in package.glob("*.py")]
     assert not [name for name in names if name not in page]
+
+
+def test_readme_shows_what_its_code_computes():
+    found = fences(ROOT / "README.md")
+    shown = re.findall(r"\d\.\d+e-\d+", next(code for language, code in found if language == "text"))
+    programs = [code for language, code in found if language == "python"][:2]
+    assert ["jax" in code for code in programs] == [True, False]
+    for code in programs:
+        _skip_without(code)
+        namespace = {}
+        with as_a_user_has_it():
+            exec(compile(code, "README.md", "exec"), namespace)
+        product = np.asarray(namespace["K"].dense())
+        expected = np.array(shown, dtype=float).reshape(5, 5)
+        np.testing.assert_allclose(product, expected, rtol=0, atol=2e-6 * expected.max())

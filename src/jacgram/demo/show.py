@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
@@ -145,7 +146,8 @@ def _store(console: Console, folder: Path, outcome: Outcome, data: digits.Digits
 
 
 def _seed_table(results: list[seed.Result]) -> Table:
-    table = Table("framework", "method")
+    table = Table("framework", box=SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
     for name in ("first call", "again", "peak", "error", ""):
         table.add_column(name, justify="right")
     last = ""
@@ -166,7 +168,7 @@ def _seed_table(results: list[seed.Result]) -> Table:
 
 
 def _digits_table(outcome: Outcome, held_out: int) -> Table:
-    table = Table("predictor", title=f"Accuracy on {held_out} held-out images", title_justify="left")
+    table = Table("predictor", title=f"Accuracy on {held_out} held-out images", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("accuracy", justify="right")
     for name, value in outcome.accuracies.items():
         table.add_row(name, f"{value:.1%}")
