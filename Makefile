@@ -13,16 +13,12 @@ PYTEST_ARGS ?=
 bin = $(VENV)/bin
 pip = $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-# Workers share the cores: more threads each would only make them wait for one another.
-export OMP_NUM_THREADS ?= 1
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check lint types format tests clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
-demo: export OMP_NUM_THREADS =
 demo: $(VENV)/.demo  ## run the demo (JAX only)
 	$(bin)/jacgram demo
 

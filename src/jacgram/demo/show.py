@@ -146,10 +146,11 @@ def _store(console: Console, folder: Path, outcome: Outcome, data: digits.Digits
 
 
 def _seed_table(results: list[seed.Result]) -> Table:
-    table = Table("framework", box=SIMPLE_HEAD)
-    table.add_column("method", no_wrap=True)
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("", "method"):
+        table.add_column(name, no_wrap=True)
     for name in ("first call", "again", "peak", "error", ""):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     last = ""
     for result in results:
         if last and result.framework != last:
