@@ -3,11 +3,13 @@
 from jacgram.api import gram, ntk, plan
 from jacgram.errors import JacgramError
 from jacgram.operator import GramOperator, Jacobian, vstack
+from jacgram.plan.device import Device
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Materialize, MatrixFree, Structured
 
 __all__ = [
     "Auto",
+    "Device",
     "GramOperator",
     "JacgramError",
     "Jacobian",

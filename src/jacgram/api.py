@@ -7,6 +7,7 @@ from typing import Any
 from jacgram.errors import ArgumentError
 from jacgram.frontends.select import framework_of, load
 from jacgram.operator import GramOperator, Jacobian
+from jacgram.operator.stack import Stack
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Method
 
@@ -17,7 +18,7 @@ def gram(
     x2: Any = None,
     *,
     pattern: str | None = None,
-    method: Method = Auto(),  # noqa: B008  (frozen)
+    method: Method = Auto(),
     memory: int | str | None = None,
     accumulate: Any = None,
     plan: Plan | None = None,
@@ -54,7 +55,7 @@ def ntk(
     *,
     params: Any = None,
     pattern: str | None = None,
-    method: Method = Auto(),  # noqa: B008
+    method: Method = Auto(),
     memory: int | str | None = None,
     accumulate: Any = None,
     by_leaf: bool = False,
@@ -90,9 +91,7 @@ def ntk(
          [ 10.  20.   5.]]
     """
     operator = _operator(f, x1, x2, params, create_graph=create_graph, with_params=True)
-    return operator.dense(
-        pattern, method=method, memory=memory, accumulate=accumulate, by_leaf=by_leaf, plan=plan
-    )
+    return operator.dense(pattern, method=method, memory=memory, accumulate=accumulate, by_leaf=by_leaf, plan=plan)
 
 
 def plan(
@@ -102,7 +101,7 @@ def plan(
     *,
     params: Any = None,
     pattern: str | None = None,
-    method: Method = Auto(),  # noqa: B008
+    method: Method = Auto(),
     memory: int | str | None = None,
 ) -> Plan:
     """What `ntk` (or, without parameters, `gram`) would do for these arguments, and its cost. Nothing is computed.
@@ -113,24 +112,24 @@ def plan(
         >>> p.examples
         (8, 8)
     """
-    return _operator(f, x1, x2, params, create_graph=False, with_params=None).plan(pattern, method=method, memory=memory)
+    return _operator(f, x1, x2, params, create_graph=False, with_params=None).plan(
+        pattern, method=method, memory=memory
+    )
 
 
-def _operator(
-    f: Any, x1: Any, x2: Any, params: Any, *, create_graph: bool, with_params: bool | None
-) -> GramOperator:
+def _operator(f: Any, x1: Any, x2: Any, params: Any, *, create_graph: bool, with_params: bool | None) -> GramOperator:
     """J1 @ J2.H. ``with_params`` says whether J must be (True), must not be (False) or may be ∂f/∂θ (None)."""
     frontend = load(framework_of(params=params, x1=x1, x2=x2, f=f))
     side1 = frontend.side(f, x1, params, argument="x1", create_graph=create_graph)
     if with_params is not None and side1.has_examples != with_params:
         if with_params:
             raise ArgumentError(
-                "ntk needs parameters: params is None, and f is a plain function. Fix: pass params=…, or gram(f, x1, x2) "
-                "for the Jacobian with respect to x."
+                "ntk needs parameters: params is None, and f is a plain function. Fix: pass params=…, or "
+                "gram(f, x1, x2) for the Jacobian with respect to x."
             )
         raise ArgumentError("gram differentiates with respect to x, but f is a module. Fix: ntk(f, x1, x2).")
-    left = Jacobian.of_sides(frontend, [side1])
+    left = Jacobian.of(Stack(frontend, (side1,)))
     if x2 is None or x2 is x1:
         return left @ left.H
     side2 = frontend.side(f, x2, params, argument="x2", create_graph=create_graph)
-    return left @ Jacobian.of_sides(frontend, [side2]).H
+    return left @ Jacobian.of(Stack(frontend, (side2,))).H

@@ -1,10 +1,10 @@
 """Every candidate of every form of component gives the same numbers as rows written out."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from kit.rows import jacobian_of_uses
 
 from jacgram.arrays import adapter
 from jacgram.contract.component import Factors, contract
@@ -15,6 +15,7 @@ from jacgram.plan.choose import candidates
 from jacgram.plan.components import Form, components
 from jacgram.plan.device import TYPICAL
 from jacgram.plan.wanted import wanted
+from kit.rows import jacobian_of_uses
 
 N1, N2, S = 3, 2, 4
 RNG = np.random.default_rng(0)
@@ -60,8 +61,8 @@ def table_by_column(n):
 
 
 def conv(n, *, space=(6, 5), groups=1, torch_layout=False, **changes):
-    fields = dict(window=(3, 2), strides=(2, 1), padding=((1, 1), (0, 1)), input_dilation=(1, 1), dilation=(1, 2))
-    kind = Conv(**(fields | changes), groups=groups)
+    plain = Conv((3, 2), (2, 1), ((1, 1), (0, 1)), input_dilation=(1, 1), dilation=(1, 2), groups=groups)
+    kind = replace(plain, **changes)
     c_in, c_out = 2 * groups, 2 * groups
     out = tuple(
         ((s - 1) * e + 1 + sum(p) - (d * (w - 1) + 1)) // k + 1

@@ -1,9 +1,9 @@
 """Kernels against the oracle: every model of the zoo, by every method, in both frameworks."""
 
 import pytest
-from kit import oracle, zoo
 
 import jacgram
+from kit import oracle, zoo
 
 METHODS = [
     jacgram.Auto(),
@@ -72,7 +72,9 @@ def test_patterns(pattern, framework, method):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
-@pytest.mark.parametrize("pattern", ["n t i, m s i -> n m t s", "n t u i, m t u i -> n t m", "n a b c, n a e f -> c n f"])
+@pytest.mark.parametrize(
+    "pattern", ["n t i, m s i -> n m t s", "n t u i, m t u i -> n t m", "n a b c, n a e f -> c n f"]
+)
 def test_patterns_of_several_output_axes(pattern, framework, method):
     name = "three_axis_output" if pattern.count(" ") > 10 else "sequence_output"
     f, params, x1, x2 = _sides(name, framework, n1=2, n2=2)

@@ -107,3 +107,11 @@ class Arrays(ABC):
     @abstractmethod
     def free_bytes(self) -> int:
         """Free memory of the device in bytes, for the default budget."""
+
+    @abstractmethod
+    def device_name(self) -> str:
+        """What the default device is, for figures kept from one process to the next."""
+
+    @abstractmethod
+    def seconds(self, function: Callable[..., Any], *arguments: Any) -> float:
+        """Time of one call of a function of arrays, given as NumPy arrays: warm, compiled, the least of a few."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jacgram.arrays.base import Arrays
-from jacgram.arrays.memory import host_free_bytes
+from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
 
 
 class JaxArrays(Arrays):
@@ -108,3 +108,12 @@ class JaxArrays(Arrays):
         if stats and "bytes_limit" in stats:
             return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
         return host_free_bytes()
+
+    def device_name(self) -> str:
+        kind = jax.local_devices()[0].device_kind
+        return f"{kind} {jax.__version__} {host_name()}"
+
+    def seconds(self, function: Callable[..., Any], *arguments: Any) -> float:
+        compiled = jax.jit(function)
+        held = [jnp.asarray(argument) for argument in arguments]
+        return least_seconds(lambda: jax.block_until_ready(compiled(*held)))

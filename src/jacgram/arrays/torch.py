@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from jacgram.arrays.base import Arrays
-from jacgram.arrays.memory import host_free_bytes
+from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
 
 
 class TorchArrays(Arrays):
@@ -114,3 +114,20 @@ class TorchArrays(Arrays):
         if torch.cuda.is_available():
             return int(torch.cuda.mem_get_info()[0])
         return host_free_bytes()
+
+    def device_name(self) -> str:
+        if torch.cuda.is_available():
+            return f"{torch.cuda.get_device_name()} {torch.__version__}"
+        return f"cpu {torch.__version__} {torch.get_num_threads()} threads {host_name()}"
+
+    def seconds(self, function: Callable[..., Any], *arguments: Any) -> float:
+        on_gpu = torch.cuda.is_available()
+        held = [torch.from_numpy(argument).to("cuda" if on_gpu else "cpu") for argument in arguments]
+
+        def call() -> None:
+            function(*held)
+            if on_gpu:
+                torch.cuda.synchronize()
+
+        with torch.no_grad():
+            return least_seconds(call)

@@ -146,8 +146,8 @@ def _meet(xp: Arrays, every: Sequence[Labelled], assembly: Assembly, dtype: str)
     """The indices of two gathers compared: ones where both read one row of the table."""
     index1, g1, index2, g2 = every
     labels = assembly.network.operands[0]
-    aligned = [_spread(xp, index, labels) for index in (index1, index2)]
-    return [Labelled(labels, xp.equal(*aligned, dtype)), g1, g2]
+    left, right = _spread(xp, index1, labels), _spread(xp, index2, labels)
+    return [Labelled(labels, xp.equal(left, right, dtype)), g1, g2]
 
 
 def _spread(xp: Arrays, index: Labelled, labels: Sequence[str]) -> Any:

@@ -101,7 +101,9 @@ class MatrixFreeKernel:
 
         return over_blocks(self.xp, self.sides[1].n, self.plan.tile[1], examples, buffers)
 
-    def _columns(self, output2: int, side2: Side, m: Any, columns: Columns, buffers: list[list[Any]]) -> list[list[Any]]:
+    def _columns(
+        self, output2: int, side2: Side, m: Any, columns: Columns, buffers: list[list[Any]]
+    ) -> list[list[Any]]:
         """Adds the columns of one block: rows of side 2 through side 1, tile by tile of its examples."""
         rows = self._rows(output2, side2, columns)
         paired = self._first(output2).paired

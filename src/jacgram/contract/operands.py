@@ -28,13 +28,16 @@ def cotangent(
             return Labelled(stack.cotangent, array)
         head = (*(() if stack.example is None else (stack.example,)), *stack.seeds)
         parts.append(_lay_flat(xp, Labelled((*head, *factor.cotangent), array), factor, stack.cotangent, stack.stacked))
-    return _concatenate(xp, parts, stack.stacked)
+    return _concatenate(xp, parts, stack)
 
 
 def activation(
     xp: Arrays, stack: Stack, uses: Sequence[Use], dtype: str, offset: tuple[int, ...] | None
 ) -> Labelled | None:
-    """The stacked activation in ``dtype`` (indices as they are): of a convolution as patches, or as seen at one window offset; None where there is none."""
+    """The stacked activation in ``dtype`` (indices as they are), or None where there is none.
+
+    That of a convolution is its patches, or what it reads at one window offset.
+    """
     if stack.activation is None:
         return None
     parts: list[Labelled] = []
@@ -49,7 +52,7 @@ def activation(
         if stack.stacked is None:
             return Labelled(target, array)
         parts.append(_lay_flat(xp, Labelled((*head, *labels), array), factor, target, stack.stacked))
-    return _concatenate(xp, parts, stack.stacked)
+    return _concatenate(xp, parts, stack)
 
 
 def _one_activation(
@@ -79,8 +82,7 @@ def _lay_flat(xp: Arrays, part: Labelled, factor: Factor, target: tuple[str, ...
     return Labelled(target, xp.reshape(arranged.array, shape))
 
 
-def _concatenate(xp: Arrays, parts: Sequence[Labelled], stacked: str) -> Labelled:
+def _concatenate(xp: Arrays, parts: Sequence[Labelled], stack: Stack) -> Labelled:
+    assert stack.stacked is not None
     labels = parts[0].labels
-    return Labelled(labels, xp.concatenate([part.array for part in parts], labels.index(stacked)))
-
-
+    return Labelled(labels, xp.concatenate([part.array for part in parts], labels.index(stack.stacked)))

@@ -134,7 +134,9 @@ class StructuredKernel:
 
     def _paired(self, seeds: SeedBlock, start: Any, size: int, results: Results) -> Results:
         left = self._factors(0, self._block(0, start, size), seeds)
-        right = left if self.task.hermitian and not seeds.ranges else self._factors(1, self._block(1, start, size), seeds)
+        right = (
+            left if self.task.hermitian and not seeds.ranges else self._factors(1, self._block(1, start, size), seeds)
+        )
         return self._add(seeds, results, self._tiles.tile(left, right, seeds, (size, size)), start, start)
 
     def _add(self, seeds: SeedBlock, results: Results, blocks: Results, start1: Any, start2: Any) -> Results:

@@ -54,7 +54,7 @@ class Tiles:
         return [[self.xp.zeros(shape, self.dtype, like) for _ in range(self.copies)] for shape in shapes]
 
     def tile(self, uses1: Sequence[Use], uses2: Sequence[Use], seeds: SeedBlock, n: tuple[int, int]) -> list[list[Any]]:
-        """Every pair's block in the order asked for, for ``n`` examples of each side; None where no component adds to it.
+        """Every pair's block in the order asked for, for ``n`` examples of each side; None where nothing adds to it.
 
         With ``uses2 is uses1`` what both sides share is computed once.
         """
@@ -73,9 +73,7 @@ class Tiles:
         blocks: dict[int, Any] = {}
         for leaf in self.plan.leaves[position]:
             component = self.task.components[leaf.component]
-            part = contract(
-                self.xp, component, leaf.choice, wanted, factors, self.task.dtype, conjugate=self.conjugate
-            )
+            part = contract(self.xp, component, leaf.choice, wanted, factors, self.task.dtype, conjugate=self.conjugate)
             key = component.leaf if self.by_leaf else 0
             blocks[key] = part if key not in blocks else blocks[key] + part
         return [self._arranged(wanted, blocks.get(key)) for key in range(self.copies)]

@@ -40,7 +40,9 @@ def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...])
     n, *_, channels = activation.shape
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
-    blocks = [xp.reshape(at_offset(xp, conv, spread, w, out_space), (n, *out_space, 1, channels)) for w in offsets(conv)]
+    blocks = [
+        xp.reshape(at_offset(xp, conv, spread, w, out_space), (n, *out_space, 1, channels)) for w in offsets(conv)
+    ]
     return xp.reshape(xp.concatenate(blocks, len(out_space) + 1), (n, *out_space, *conv.window, channels))
 
 

@@ -80,21 +80,27 @@ class Side(Protocol):
 
     def arrays(self) -> list[Any]:
         """Every array this side holds (variable, held parameters, examples), to be passed to a compiled function."""
+        ...
 
     def with_arrays(self, arrays: Sequence[Any]) -> Self:
         """The same side holding other arrays, as `arrays` lists them (tracers, say)."""
+        ...
 
     def same_point(self, other: Self) -> bool:
         """Whether both sides are one function at one point, so that their Gram matrix is Hermitian."""
+        ...
 
     def examples(self, start: Any, size: int) -> Self:
         """The side of ``size`` examples from ``start`` (which may be traced)."""
+        ...
 
     def jvp(self, tangents: Sequence[Any]) -> list[Any]:
         """J applied to tangents shaped as the variable: arrays shaped as the outputs."""
+        ...
 
     def vjp(self, cotangents: Sequence[Any]) -> list[Any]:
         """Jᵀ (not conjugated) applied to cotangents shaped as the outputs: arrays shaped as the variable."""
+        ...
 
     def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:
         """Every use of every leaf.
@@ -107,27 +113,34 @@ class Side(Protocol):
         Returns:
             Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``. A leaf with no use has zero rows.
         """
+        ...
 
     def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
         """The uses of one example with a `Struct` in place of each array, for planning.
 
         Computes no value where the framework can trace shapes alone. Shared cotangents are one shared `Struct` object.
         """
+        ...
 
     def check_examples(self) -> None:
         """Raise `InteractingExamplesError` unless each example's output is its own."""
+        ...
 
     def flatten_variable(self, tree: Any, argument: str) -> list[Any]:
         """Leaves of a tree shaped as the variable; `StructureError` naming ``argument`` otherwise."""
+        ...
 
     def unflatten_variable(self, leaves: Sequence[Any]) -> Any:
         """The variable's tree around these leaves."""
+        ...
 
     def flatten_output(self, tree: Any, argument: str) -> list[Any]:
         """Leaves of a tree shaped as y; `StructureError` naming ``argument`` otherwise."""
+        ...
 
     def unflatten_output(self, leaves: Sequence[Any]) -> Any:
         """y's tree around these leaves."""
+        ...
 
 
 class Frontend(Protocol):
@@ -140,6 +153,19 @@ class Frontend(Protocol):
 
         ``argument`` names x in errors (``"x1"``, ``"x2"``). ``create_graph`` keeps PyTorch's results differentiable.
         """
+        ...
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """``function(*arrays)``, compiled and cached where the framework compiles, in full precision."""
+        ...
+
+    def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+        """`run` for many sequences of arrays of the shapes and dtypes of these, traced once."""
+        ...
+
+    def digest(self, side: Any) -> str:
+        """Digest of what f computes and how it is differentiated, never of its name alone, and equal in any process.
+
+        Held arrays (parameters that are not differentiated, constants) count by their content.
+        """
+        ...

@@ -1,7 +1,8 @@
 """Uses: how a program reads one parameter leaf, and what its Jacobian rows are.
 
-Linearised at (θ, x), a program uses a leaf in a few places, each ``u̇ = B(a, θ̇)``: bilinear in the leaf and in a residual
-**activation** ``a``. With ``g`` the **cotangent** of ``u`` for each output seed, one row block of the Jacobian is
+Linearised at (θ, x), a program uses a leaf in a few places, each ``u̇ = B(a, θ̇)``: bilinear in the leaf and in a
+residual **activation** ``a``. With ``g`` the **cotangent** of ``u`` for each output seed, one row block of the
+Jacobian is
 
     J_leaf[n, s, ·] = Σ_uses  rows(kind, a[n, …], g[n, s, …])
 
@@ -54,7 +55,7 @@ class Conv:
     """Rows of a convolution kernel, channels last.
 
     The activation is ``(n, *space, c_in)``, the cotangent ``(n, s, *out_space, c_out)``, and the view has axes
-    ``(*window, c_in / groups, c_out)``. Output channel ``c`` reads the input channels of group ``c // (c_out / groups)``.
+    ``(*window, c_in / groups, c_out)``. Output channel ``c`` reads input channels of group ``c // (c_out / groups)``.
     ``out[p, c] = Σ_w x[p·stride + w·dilation - padding_low, …] · W[w, …, c]``, with ``input_dilation - 1`` zeros
     between neighbouring inputs.
 
@@ -128,7 +129,9 @@ class Use:
         for name, array, rank in labels:
             found = None if array is None else len(array.shape)
             if found != rank:
-                raise ValueError(f"{name} of a {type(self.kind).__name__} use has rank {found}, expected {rank}: {self.kind}")
+                raise ValueError(
+                    f"{name} of a {type(self.kind).__name__} use has rank {found}, expected {rank}: {self.kind}"
+                )
 
     @property
     def structured(self) -> bool:

@@ -1,7 +1,7 @@
 """Strided views: which entries of a leaf a use reads, and in which axis order.
 
 A view is ``(offset, shape, strides)`` into the leaf's entries in row-major order, as in ``numpy.as_strided`` but in
-units of entries. Transposes, slices, flips and most reshapes of a leaf stay such a view, so that a use of ``W[:, :k].T``
+units of entries. Transposes, slices, flips and most reshapes of a leaf stay such a view, so a use of ``W[:, :k].T``
 is known to be a use of one part of ``W``, with nothing copied. A view never repeats an entry: as a linear map it
 selects, and inner products of rows may be taken in the view's own coordinates.
 """
@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +143,4 @@ def _reshaped_strides(
 
 
 def _mergeable(group: Sequence[tuple[int, int]]) -> bool:
-    return all(
-        outer[1] == inner[0] * inner[1] for outer, inner in zip(group, group[1:], strict=False)
-    )
+    return all(outer[1] == inner[0] * inner[1] for outer, inner in pairwise(group))

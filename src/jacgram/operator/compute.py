@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays, adapter
+from jacgram.arrays.measure import device
 from jacgram.contract.matrix_free import MatrixFreeKernel
 from jacgram.contract.structured import StructuredKernel
 from jacgram.core.dtypes import accumulation, is_complex, promote, real_dtype
@@ -14,10 +15,9 @@ from jacgram.core.frontend import Frontend, Side, Struct
 from jacgram.core.patterns import Labels
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
-from jacgram.plan.device import TYPICAL
 from jacgram.plan.make import make_plan
 from jacgram.plan.plan import Plan
-from jacgram.plan.strategies import Materialize, MatrixFree, Method
+from jacgram.plan.strategies import Auto, Materialize, Method, Structured
 from jacgram.plan.task import Pair, SideShapes, Task
 from jacgram.plan.wanted import wanted
 
@@ -62,8 +62,10 @@ class Request:
 
 def plan_request(request: Request, method: Method, memory: int | str | None) -> Plan:
     """The plan for a request; no kernel value is computed."""
-    budget = adapter(request.frontend.name).free_bytes() // 2 if memory is None else parse_bytes(memory)
-    plan = make_plan(make_task(request, method), method, budget, TYPICAL)
+    xp = adapter(request.frontend.name)
+    budget = xp.free_bytes() // 2 if memory is None else parse_bytes(memory)
+    chosen = method.device if isinstance(method, Auto | Structured) else None
+    plan = make_plan(make_task(request, method), method, budget, chosen or device(xp))
     checks = {side.checked for side in request.sides if side.has_examples and side.checked != "checked"}
     return plan.with_notes([f"interacting examples: {check}" for check in sorted(checks)])
 
@@ -86,18 +88,14 @@ def make_task(request: Request, method: Method) -> Task:
 def _symmetric(pairs: tuple[Pair, ...]) -> bool:
     """Whether what is wanted of each pair is wanted of the opposite pair with the sides exchanged."""
     found = {(pair.output1, pair.output2): pair.wanted for pair in pairs}
-    return all(
-        (l2, l1) in found and wanted_.swapped(found[l2, l1]) is not None for (l1, l2), wanted_ in found.items()
-    )
+    return all((l2, l1) in found and wanted_.swapped(found[l2, l1]) is not None for (l1, l2), wanted_ in found.items())
 
 
 def _shapes(side: Side, position: int, pairs: tuple[Pair, ...], method: Method) -> SideShapes:
-    shapes = SideShapes(side.n, side.has_examples, side.outputs, (), None)
+    shapes = SideShapes(side.n, side.has_examples, side.outputs, (), ())
     task = Task((shapes, shapes), pairs, (), "float32", hermitian=False)
     seeds = [Struct(basis.shape, "float32") for basis in task.seeds(position)]
-    uses = None
-    if not isinstance(method, MatrixFree):
-        uses = tuple(side.describe(seeds, structured=not isinstance(method, Materialize)))
+    uses = tuple(side.describe(seeds, structured=not isinstance(method, Materialize)))
     return SideShapes(side.n, side.has_examples, side.outputs, tuple(seed.shape[0] for seed in seeds), uses)
 
 
@@ -131,7 +129,7 @@ def check_plan(plan: Plan, task: Task) -> None:
     expected = len(task.pairs) if plan.method != "matrix-free" else 0
     if plan.examples != examples or len(plan.leaves) != expected or plan.dtype != task.dtype:
         raise ArgumentError(
-            f"plan was made for {plan.examples} examples and {len(plan.leaves)} pairs of outputs in {plan.dtype}, but the "
-            f"kernel has {examples} examples and {len(task.pairs)} pairs in {task.dtype}. Fix: make the plan with "
+            f"plan was made for {plan.examples} examples and {len(plan.leaves)} pairs of outputs in {plan.dtype}, but "
+            f"the kernel has {examples} examples and {len(task.pairs)} pairs in {task.dtype}. Fix: make the plan with "
             "K.plan(...) of this kernel, with the same pattern."
         )

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from jacgram.arrays import adapter
 from jacgram.errors import MissingDependencyError
 
-if TYPE_CHECKING:
-    from jacgram.operator.gram import GramOperator
+Apply = Callable[[Any], Any]
 
 
-def scipy_operator(gram: GramOperator) -> Any:
-    """See `GramOperator.to_scipy`."""
+def scipy_operator(shape: tuple[int, int], dtype: str, apply: Apply, apply_adjoint: Apply) -> Any:
+    """A `scipy.sparse.linalg.LinearOperator` on NumPy vectors, from products with flat vectors."""
     try:
-        from scipy.sparse.linalg import LinearOperator
+        from scipy.sparse.linalg import LinearOperator  # noqa: PLC0415  (an optional package)
     except ImportError as error:
         raise MissingDependencyError("to_scipy() needs SciPy. Fix: pip install scipy.") from error
-    xp = adapter(gram.framework)
-    dtype = np.dtype("float32" if gram.dtype in ("bfloat16", "float16") else gram.dtype)
+    native = np.dtype("float32" if dtype in ("bfloat16", "float16") else dtype)
 
-    def apply(operator: GramOperator, vector: Any) -> Any:
-        return xp.to_numpy(operator @ np.asarray(vector).reshape(-1).astype(dtype, copy=False))
+    def on_vectors(product: Apply) -> Apply:
+        return lambda vector: product(np.asarray(vector).reshape(-1).astype(native, copy=False))
 
-    return LinearOperator(
-        gram.shape, dtype=dtype, matvec=lambda v: apply(gram, v), rmatvec=lambda v: apply(gram.H, v)
-    )
+    made: Any = LinearOperator  # its stubs describe the abstract class alone
+    return made(shape, dtype=native, matvec=on_vectors(apply), rmatvec=on_vectors(apply_adjoint))

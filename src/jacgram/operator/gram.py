@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from jacgram.arrays import adapter
 from jacgram.core.dtypes import check_accumulate, promote
@@ -11,20 +11,18 @@ from jacgram.core.frontend import Side, Struct
 from jacgram.core.patterns import Labels, Pattern, full_labels
 from jacgram.errors import ArgumentError
 from jacgram.operator.compute import LabelsOf, Request, plan_request, run_request
-from jacgram.operator.vectors import flat_vector, flatten_rows, unflatten_rows
+from jacgram.operator.exports import scipy_operator
+from jacgram.operator.stack import Stack, check_same_variable
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Method, check_method
-
-if TYPE_CHECKING:
-    from jacgram.operator.jacobian import Jacobian
 
 
 @final
 class GramOperator:
     """K = J1 J2ᵀ (or J1 J2ᴴ): what ``J1 @ J2.T`` (or ``J1 @ J2.H``) is.
 
-    As a matrix K is two-dimensional, rows flattened example-major over the outputs of side 1 (leaf after leaf where y is
-    a tree), columns likewise over side 2.
+    As a matrix K is two-dimensional, rows flattened example-major over the outputs of side 1 (leaf after leaf where y
+    is a tree), columns likewise over side 2.
 
     Example:
         >>> import jax.numpy as jnp, jacgram
@@ -37,9 +35,7 @@ class GramOperator:
 
     __slots__ = ("_conjugate", "_left", "_outer", "_right")
 
-    def __init__(self, left: Jacobian, right: Jacobian, *, conjugate: bool, outer: bool = False) -> None:
-        from jacgram.operator.jacobian import check_same_variable
-
+    def __init__(self, left: Stack, right: Stack, *, conjugate: bool, outer: bool = False) -> None:
         check_same_variable(left, right, "J1", "J2")
         self._left, self._right = left, right
         self._conjugate, self._outer = conjugate, outer
@@ -49,7 +45,7 @@ class GramOperator:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows of J1 and rows of J2."""
-        return self._left.shape[0], self._right.shape[0]
+        return self._left.rows, self._right.rows
 
     @property
     def dtype(self) -> str:
@@ -76,7 +72,7 @@ class GramOperator:
 
     @property
     def _complex(self) -> bool:
-        return self.dtype.startswith("complex")
+        return self._left.is_complex or self._right.is_complex
 
     @property
     def _xp(self) -> Any:
@@ -93,15 +89,13 @@ class GramOperator:
         Returns:
             Shaped as y of side 1, or flat as v was.
         """
-        from jacgram.operator.jacobian import pull, push
-
-        cotangents, flat = flatten_rows(self._right, v, "v")
+        cotangents, flat = self._right.flatten(v, "v")
         if self._outer:
             cotangents = [[x.conj() for x in part] for part in cotangents]
-        pushed = push(self._left, pull(self._right, cotangents, conjugate=self._conjugate))
+        pushed = self._left.push(self._right.pull(cotangents, conjugate=self._conjugate))
         if self._outer:
             pushed = [[x.conj() for x in part] for part in pushed]
-        return flat_vector(self._left, pushed) if flat else unflatten_rows(self._left, pushed)
+        return self._left.concatenated(pushed) if flat else self._left.unflatten(pushed)
 
     # Numbers ------------------------------------------------------------------------------------------------------
 
@@ -109,7 +103,7 @@ class GramOperator:
         self,
         pattern: str | None = None,
         *,
-        method: Method = Auto(),  # noqa: B008  (frozen)
+        method: Method = Auto(),
         memory: int | str | None = None,
         accumulate: Any = None,
         by_leaf: bool = False,
@@ -127,8 +121,8 @@ class GramOperator:
             plan: a plan made by `plan` for this pattern, instead of a new one.
 
         Returns:
-            With parameters ``(n1, n2, *o1, *o2)``, otherwise ``y1.shape + y2.shape``, or as the pattern says. Where y is
-            a tree, a tree of trees as by `jax.hessian`; for stacked Jacobians, a tuple of tuples.
+            With parameters ``(n1, n2, *o1, *o2)``, otherwise ``y1.shape + y2.shape``, or as the pattern says. Where y
+            is a tree, a tree of trees as by `jax.hessian`; for stacked Jacobians, a tuple of tuples.
 
         Raises:
             PatternError: the pattern does not fit y.
@@ -138,39 +132,38 @@ class GramOperator:
         """
         labels = _fitted(pattern, self._left.sides[0].has_examples)
         blocks = self._blocks(labels, method, memory, accumulate, by_leaf, plan)
-        rows = [tuple(row) for row in blocks]
         if not by_leaf:
-            return rows[0][0] if len(rows) == 1 and len(rows[0]) == 1 else tuple(rows)
+            return _nested(blocks)
         count = len(self._left.sides[0].variable)
-        single = len(rows) == 1 and len(rows[0]) == 1
-        parts = [rows[0][0][k] if single else tuple(tuple(b[k] for b in row) for row in rows) for k in range(count)]
+        parts = [_nested([[trees[leaf] for trees in row] for row in blocks]) for leaf in range(count)]
         return self._left.sides[0].unflatten_variable(parts)
 
-    def plan(self, pattern: str | None = None, *, method: Method = Auto(), memory: int | str | None = None) -> Plan:  # noqa: B008
+    def plan(self, pattern: str | None = None, *, method: Method = Auto(), memory: int | str | None = None) -> Plan:
         """What `dense` would do, and what that would cost; no kernel value is computed.
 
         Stacked Jacobians are planned pair by pair: take the plan of each pair instead.
         """
-        if len(self._left.sides) > 1 or len(self._right.sides) > 1:
-            raise ArgumentError("plan() of stacked Jacobians: each pair has its own. Fix: plan Ja @ Jb.T for each pair.")
-        labels = _fitted(pattern, self._left.sides[0].has_examples)
-        request = self._request(self._left.sides[0], self._right.sides[0], labels, None, by_leaf=False)
+        (side1, *more1), (side2, *more2) = self._left.sides, self._right.sides
+        if more1 or more2:
+            raise ArgumentError("plan() of stacked Jacobians: each pair has its own. Fix: plan Ja @ Jb.T by itself.")
+        labels = _fitted(pattern, side1.has_examples)
+        request = self._request(side1, side2, labels, None, by_leaf=False)
         return plan_request(request, check_method(method), memory)
 
-    def matrix(self, *, method: Method = Auto(), memory: int | str | None = None, accumulate: Any = None) -> Any:  # noqa: B008
+    def matrix(self, *, method: Method = Auto(), memory: int | str | None = None, accumulate: Any = None) -> Any:
         """K as one two-dimensional array. Arguments as for `dense`."""
         flat = lambda a, b: _as_rows(full_labels(len(a.shape), len(b.shape), examples=False))  # noqa: E731
         blocks = self._matrix_blocks(flat, method, memory, accumulate)
         xp = self._xp
         return xp.concatenate([xp.concatenate(row, 1) for row in blocks], 0)
 
-    def diagonal(self, *, method: Method = Auto(), memory: int | str | None = None) -> Any:  # noqa: B008
+    def diagonal(self, *, method: Method = Auto(), memory: int | str | None = None) -> Any:
         """The diagonal of a square K as a vector: squared norms of J's rows where both sides are one."""
         xp = self._xp
         parts = self._on_diagonal(lambda a, _: _same_axes(a, out=True), method, memory)
         return xp.concatenate([xp.reshape(part, (math.prod(part.shape),)) for part in parts], 0)
 
-    def trace(self, *, method: Method = Auto(), memory: int | str | None = None) -> Any:  # noqa: B008
+    def trace(self, *, method: Method = Auto(), memory: int | str | None = None) -> Any:
         """The trace of a square K, a scalar array."""
         parts = self._on_diagonal(lambda a, _: _same_axes(a, out=False), method, memory)
         total = parts[0]
@@ -180,9 +173,11 @@ class GramOperator:
 
     def to_scipy(self) -> Any:
         """K as a `scipy.sparse.linalg.LinearOperator` on NumPy vectors: ``eigsh`` and ``cg`` run on it."""
-        from jacgram.operator.exports import scipy_operator
-
-        return scipy_operator(self)
+        xp = self._xp
+        adjoint = self.H
+        return scipy_operator(
+            self.shape, self.dtype, lambda v: xp.to_numpy(self @ v), lambda v: xp.to_numpy(adjoint @ v)
+        )
 
     def __repr__(self) -> str:
         return f"GramOperator({self._left.frontend.name}, shape={self.shape}, dtype={self.dtype})"
@@ -205,13 +200,21 @@ class GramOperator:
         frontend = self._left.frontend
         return Request(frontend, (side1, side2), pairs, self._conjugate, check_accumulate(accumulate), by_leaf)
 
-    def _compute(self, request: Request, method: Method, memory: int | str | None, plan: Plan | None) -> list[list[Any]]:
+    def _compute(
+        self, request: Request, method: Method, memory: int | str | None, plan: Plan | None
+    ) -> list[list[Any]]:
         chosen = plan or plan_request(request, method, memory)
         results = run_request(request, method, chosen)
         return [[x.conj() for x in part] for part in results] if self._outer else results
 
     def _blocks(
-        self, labels: LabelsOf, method: Method, memory: int | str | None, accumulate: Any, by_leaf: bool, plan: Plan | None
+        self,
+        labels: LabelsOf,
+        method: Method,
+        memory: int | str | None,
+        accumulate: Any,
+        by_leaf: bool,
+        plan: Plan | None,
     ) -> list[list[Any]]:
         """Per pair of sides, the tree of trees; with ``by_leaf``, one for each leaf."""
         check_method(method)
@@ -237,7 +240,9 @@ class GramOperator:
 
         return [build(k) for k in range(len(side1.variable))] if by_leaf else build(0)
 
-    def _matrix_blocks(self, labels: LabelsOf, method: Method, memory: int | str | None, accumulate: Any) -> list[list[Any]]:
+    def _matrix_blocks(
+        self, labels: LabelsOf, method: Method, memory: int | str | None, accumulate: Any
+    ) -> list[list[Any]]:
         check_method(method)
         rows: list[list[Any]] = []
         for side1 in self._left.sides:
@@ -267,6 +272,13 @@ class GramOperator:
         return found
 
 
+def _nested(blocks: list[list[Any]]) -> Any:
+    """The blocks of stacked Jacobians as a tuple of tuples; a single block as it is."""
+    if len(blocks) == 1 and len(blocks[0]) == 1:
+        return blocks[0][0]
+    return tuple([tuple(row) for row in blocks])
+
+
 def _fitted(pattern: str | None, examples: bool) -> LabelsOf:
     if pattern is None:
         return lambda a, b: full_labels(len(a.shape), len(b.shape), examples=examples)
@@ -281,4 +293,3 @@ def _as_rows(labels: Labels) -> Labels:
 def _same_axes(struct: Struct, *, out: bool) -> Labels:
     names = tuple(f"a{axis}" for axis in range(len(struct.shape)))
     return Labels(names, names, names if out else ())
-

@@ -49,13 +49,21 @@ def stack(factors: Sequence[Factor], side: int, wanted: Wanted) -> Stack:
         own = lambda labels: tuple(f"{x}'{side}" if x.startswith("p") else x for x in labels)  # noqa: E731
         a = None if first.activation is None else (*lead_a, *own(first.activation))
         sizes = {own((label,))[0]: size for label, size in first.sizes().items()}
-        return Stack(tuple(factors), example, seeds, a, (*lead_a, *seeds, *own(first.cotangent)), None, tuple(sizes.items()))
+        return Stack(
+            tuple(factors), example, seeds, a, (*lead_a, *seeds, *own(first.cotangent)), None, tuple(sizes.items())
+        )
     label = f"p'{side}"
     sizes = {x: size for x, size in first.sizes().items() if x.startswith("w")}
     sizes[label] = sum(position_count(f) for f in factors)
     a = None if first.activation is None else (*lead_a, label, *weights(first.activation))
     return Stack(
-        tuple(factors), example, seeds, a, (*lead_a, *seeds, label, *weights(first.cotangent)), label, tuple(sizes.items())
+        tuple(factors),
+        example,
+        seeds,
+        a,
+        (*lead_a, *seeds, label, *weights(first.cotangent)),
+        label,
+        tuple(sizes.items()),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from jacgram.plan.assembly import Assembly, assemble
 from jacgram.plan.components import Component, Form
 from jacgram.plan.device import Device
-from jacgram.plan.factors import Factor
+from jacgram.plan.factors import row_entries
 from jacgram.plan.network import Tree, order_name, product, steps, trees
 from jacgram.plan.wanted import Wanted
 
@@ -66,9 +66,7 @@ def candidates(component: Component, wanted: Wanted, device: Device, itemsize: i
         yield from _rows_candidates(component, wanted, device, itemsize)
 
 
-def _network_candidates(
-    component: Component, assembly: Assembly, device: Device, itemsize: int
-) -> Iterator[Choice]:
+def _network_candidates(component: Component, assembly: Assembly, device: Device, itemsize: int) -> Iterator[Choice]:
     sizes = dict(assembly.sizes)
     repeats = math.prod(sizes[x] for x in assembly.windows)
     prepare_s, prepare_bytes = _preparation(component, assembly, device, itemsize)
@@ -97,7 +95,7 @@ def _price(
         cost = product(step, sizes)
         flops += cost.flops
         seconds += device.product_s(cost, itemsize)
-        out = cost.out_entries * itemsize
+        out = cost.entries[2] * itemsize
         alive += out
         peak = max(peak, alive)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
@@ -152,8 +150,8 @@ def _rows_candidates(component: Component, wanted: Wanted, device: Device, items
     rows2 = side_size((wanted.example2, *wanted.seeds2))
     view = component.view
     entries = view.size if view else max(f.view.size for f in (*component.left, *component.right))
-    flops = sum(2 * rows1 * _row_entries(f) for f in component.left)
-    flops += sum(2 * rows2 * _row_entries(f) for f in component.right)
+    flops = sum(2 * rows1 * row_entries(f) for f in component.left)
+    flops += sum(2 * rows2 * row_entries(f) for f in component.right)
     flops += 2 * rows1 * rows2 * entries
     axes = [(None, 1)] if view is None else [(None, 1), *((f"w{a}", n) for a, n in enumerate(view.shape) if n > 1)]
     for label, size in axes:
@@ -168,13 +166,6 @@ def _rows_candidates(component: Component, wanted: Wanted, device: Device, items
             if chunk == 1 or label is None:
                 break
             chunk = _halved(chunk)
-
-
-def _row_entries(use: Factor) -> int:
-    """Entries of the product that forms one row of a use."""
-    sizes = use.sizes()
-    labels = {*use.cotangent, *(use.activation or ())}
-    return math.prod(sizes[x] for x in labels if x != use.table)
 
 
 def _row_sliceable(component: Component, label: str) -> bool:

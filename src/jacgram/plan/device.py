@@ -1,42 +1,87 @@
-"""What a device can do, in four figures, and the time a matrix product or a copy takes on it by that account."""
+"""What a device can do, in a few measured figures, and the time a product or a copy takes on it by that account.
+
+A roofline: a product takes the longer of its arithmetic, at a rate that depends on its thinnest side, and its memory
+traffic, at a rate that depends on whether an array fits the caches.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from jacgram.plan.network import Product
+
+Table = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A roofline with a penalty for thin products.
+    """Measured figures of one device, or figures of the caller's own.
 
     Attributes:
         name: what was measured.
-        flops_per_s: rate of a large float32 matrix product.
-        bytes_per_s: rate at which a large array is read and written by a copy.
-        call_s: overhead of one array operation.
-        half_size: smallest side of a product at which half the large-product rate is reached.
+        products: (thinnest side, rate in flop/s) of float32 matrix products, by growing side.
+        copies: (size in bytes, rate in bytes/s) of reading and writing an array, by growing size.
+        call_s: seconds of overhead of one array operation.
+
+    Example:
+        >>> import jacgram
+        >>> slow = jacgram.Device("mine", products=((1, 1e9), (1024, 1e11)), copies=((1e6, 1e10),), call_s=1e-5)
+        >>> method = jacgram.Auto(device=slow)
     """
 
     name: str
-    flops_per_s: float
-    bytes_per_s: float
+    products: Table
+    copies: Table
     call_s: float
-    half_size: float
+
+    @property
+    def flops_per_s(self) -> float:
+        """Rate of a large product."""
+        return self.products[-1][1]
 
     def product_s(self, product: Product, itemsize: int) -> float:
-        """Seconds of one batched product: the slower of arithmetic, slowed by thin sides, and memory traffic."""
-        slow = 1.0
-        for side in (product.m, product.n, product.k):
-            slow += self.half_size / max(side, 1)
-        arithmetic = product.flops * slow * (itemsize / 4) / self.flops_per_s
-        traffic = product.entries * itemsize / self.bytes_per_s
+        """Seconds of one batched product."""
+        rate = _interpolate(self.products, min(product.m, product.n, product.k))
+        arithmetic = product.flops * (itemsize / 4) / rate
+        traffic = sum(self.copy_s(entries * itemsize) for entries in product.entries)
         return max(arithmetic, traffic) + self.call_s
 
     def copy_s(self, n_bytes: float) -> float:
-        """Seconds to move so many bytes."""
-        return n_bytes / self.bytes_per_s + self.call_s
+        """Seconds to read or write an array of so many bytes."""
+        return n_bytes / _interpolate(self.copies, n_bytes)
+
+    def to_json(self) -> str:
+        """The figures as JSON text."""
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Device:
+        """The figures that `to_json` wrote; ValueError, KeyError or TypeError where they are none."""
+        fields = json.loads(text)
+        products, copies = (tuple((float(x), float(y)) for x, y in fields[key]) for key in ("products", "copies"))
+        return Device(str(fields["name"]), products, copies, float(fields["call_s"]))
 
 
-TYPICAL = Device("two typical CPU cores", 2.0e11, 1.0e10, 2.0e-6, 8.0)
+def _interpolate(table: Sequence[tuple[float, float]], at: float) -> float:
+    """Piecewise linear between logarithms, constant outside."""
+    keys = [key for key, _ in table]
+    position = bisect_left(keys, at)
+    if position == 0:
+        return table[0][1]
+    if position == len(table):
+        return table[-1][1]
+    (x0, y0), (x1, y1) = table[position - 1], table[position]
+    share = (math.log(at) - math.log(x0)) / (math.log(x1) - math.log(x0))
+    return math.exp(math.log(y0) + share * (math.log(y1) - math.log(y0)))
+
+
+TYPICAL = Device(
+    "two typical CPU cores",
+    products=((1, 3e9), (4, 1.5e10), (16, 6e10), (64, 1.4e11), (256, 2.2e11), (1024, 2.8e11)),
+    copies=((2.5e5, 4e10), (4e6, 2e10), (6.4e7, 8e9)),
+    call_s=3e-6,
+)

@@ -6,6 +6,7 @@ convolution becomes an einsum over patches: its window and input channels are we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,10 +76,10 @@ def factor(position: int, use: Use) -> Factor:
             v = use.view.leaf_order().index(0)
             return Factor(*_fields(named), table=f"w{v}")
         case Conv() as conv:
-            return _conv(position, use.view, conv, a_shape, g_shape)
+            return _conv(position, use.view, conv, g_shape)
 
 
-def _conv(position: int, view: View, conv: Conv, a_shape: Shape, g_shape: Shape) -> Factor:
+def _conv(position: int, view: View, conv: Conv, g_shape: Shape) -> Factor:
     *window, c_in, c_out = view.shape
     split = view.reshape((*window, c_in, conv.groups, c_out // conv.groups))
     assert split is not None, "splitting one axis of a strided view is a strided view"
@@ -136,3 +137,10 @@ def _fields(named: Factor) -> tuple[int, View, tuple[str, ...] | None, Shape, tu
 def factors(uses: Sequence[Use]) -> list[Factor]:
     """The canonical form of every use of a side."""
     return [factor(position, use) for position, use in enumerate(uses)]
+
+
+def row_entries(use: Factor) -> int:
+    """Multiplications that form one row of a use: one for each position and weight entry that meet there."""
+    sizes = use.sizes()
+    labels = {*use.cotangent, *(use.activation or ())}
+    return math.prod(sizes[x] for x in labels if x != use.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from jacgram.core.dtypes import itemsize
 from jacgram.core.sizes import format_bytes
@@ -14,6 +15,7 @@ from jacgram.plan.device import Device
 from jacgram.plan.plan import LeafPlan, Plan
 from jacgram.plan.strategies import Auto, Materialize, MatrixFree, Method, Structured
 from jacgram.plan.task import SideShapes, Task, struct_bytes
+from jacgram.plan.wanted import Wanted
 
 _WORKSPACE = 3  # live copies of the largest per-example array during a backward pass, beside what is kept
 
@@ -26,13 +28,13 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
         UnsupportedError: ``Structured(strict=True)`` and a use without structure.
     """
     match method:
-        case Structured(strict):
+        case Structured(strict=strict):
             if strict:
                 _refuse_fallbacks(task)
             options = [_structured(task, "structured", budget_bytes, device)]
         case Materialize():
             options = [_structured(task, "materialize", budget_bytes, device)]
-        case MatrixFree(block):
+        case MatrixFree(block=block):
             options = [_matrix_free(task, block, budget_bytes, device)]
         case Auto():
             options = [
@@ -50,71 +52,141 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
 
 
 def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Plan:
-    """Tiles as large as the budget allows, contractions chosen for what it leaves."""
-    n1, n2 = (side.n for side in task.sides)
-    tile = (max(n1, 1), max(n2, 1))
-    plan = _tiled(task, name, tile, budget_bytes, device)
-    while plan.peak_bytes > budget_bytes and max(tile) > 1:
-        tile = (_fewer(n1, tile[0]), tile[1]) if tile[0] >= tile[1] else (tile[0], _fewer(n2, tile[1]))
-        if task.hermitian:
-            tile = (tile[0], tile[0]) if n1 else tile
-        plan = _tiled(task, name, tile, budget_bytes, device)
+    """Tiles as large as the budget allows; then, if one example's factors exceed it, blocks of its seeds."""
+    tile = max(task.sides[0].n, 1), max(task.sides[1].n, 1)
+    seeds = (0, 0)
+    plan = _tiled(task, name, tile, seeds, budget_bytes, device)
+    while plan.peak_bytes > budget_bytes:
+        smaller = _smaller_tile(task, tile)
+        if smaller == tile:
+            fewer = _fewer_seeds(task, seeds)
+            if fewer == seeds:
+                break
+            seeds = fewer
+        tile = smaller
+        plan = _tiled(task, name, tile, seeds, budget_bytes, device)
     return plan
 
 
+def _smaller_tile(task: Task, tile: tuple[int, int]) -> tuple[int, int]:
+    """Fewer examples on the side whose factors take more, or on both where tiles lie on a diagonal."""
+    n1, n2 = (side.n for side in task.sides)
+    if task.triangle or task.pairs[0].wanted.paired:
+        fewer = _fewer(n1, max(tile))
+        return fewer, fewer
+    held = [factor_bytes(side, t, 1.0) if t > 1 else -1 for side, t in zip(task.sides, tile, strict=True)]
+    if held[0] >= held[1]:
+        return _fewer(n1, tile[0]), tile[1]
+    return tile[0], _fewer(n2, tile[1])
+
+
 def _fewer(n: int, size: int) -> int:
-    """The next smaller tile that splits n examples evenly, up to rounding."""
-    tiles = math.ceil(n / size)
-    while math.ceil(n / tiles) >= size:
-        tiles += 1
-    return math.ceil(n / tiles)
+    """The next smaller block that splits n evenly, up to rounding; 1 stays 1."""
+    if size <= 1:
+        return 1
+    blocks = math.ceil(n / size)
+    while math.ceil(n / blocks) >= size:
+        blocks += 1
+    return math.ceil(n / blocks)
 
 
-def _tiled(task: Task, name: str, tile: tuple[int, int], budget_bytes: int, device: Device) -> Plan:
+def _fewer_seeds(task: Task, seeds: tuple[int, int]) -> tuple[int, int]:
+    """Smaller blocks of seeds on both sides; unchanged where they cannot be cut further."""
+    wanted = task.pairs[0].wanted
+    sizes = dict(wanted.sizes)
+    if len(task.pairs) > 1 or None in wanted.blocked:
+        return seeds
+    totals = [sizes[label] for label in wanted.blocked if label is not None]
+    now = [block or total for block, total in zip(seeds, totals, strict=True)]
+    fewer = [_fewer(total, block) for total, block in zip(totals, now, strict=True)]
+    return seeds if fewer == now else (fewer[0], fewer[1])
+
+
+def _tiled(
+    task: Task, name: str, tile: tuple[int, int], seeds: tuple[int, int], budget_bytes: int, device: Device
+) -> Plan:
     size = itemsize(task.dtype)
-    counts = [math.ceil(side.n / t) for side, t in zip(task.sides, tile, strict=True)]
-    one_tile = counts == [1, 1] or counts == [0, 0]
-    held = factor_bytes(task.sides[0], tile[0])
-    if not (task.hermitian and one_tile):
-        held += factor_bytes(task.sides[1], tile[1])
+    shares = _seed_shares(task, seeds)
+    held = [factor_bytes(side, t, share) for side, t, share in zip(task.sides, tile, shares, strict=True)]
+    whole = all(t >= side.n for side, t in zip(task.sides, tile, strict=True)) and seeds == (0, 0)
+    held_bytes = held[0] if task.hermitian and whole else sum(held)
     leaves: list[tuple[LeafPlan, ...]] = []
     peak, flops, seconds = 0, 0, 0.0
     for pair in task.pairs:
-        wanted = pair.wanted.with_examples(*tile)
+        wanted = pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile)
         block = math.prod(wanted.block_shape) * size
-        allowed = max(budget_bytes - held - 2 * block, 0)
-        chosen = [
+        allowed = max(budget_bytes - held_bytes - 2 * block, 0)
+        chosen = tuple(
             _leaf_plan(task, position, component, choose(component, wanted, device, size, allowed))
             for position, component in enumerate(task.components)
-        ]
-        leaves.append(tuple(chosen))
+        )
+        leaves.append(chosen)
         peak = max(peak, 2 * block + max((leaf.choice.peak_bytes for leaf in chosen), default=0))
         flops += sum(leaf.choice.flops for leaf in chosen)
         seconds += sum(leaf.choice.seconds for leaf in chosen)
-    tiles = counts[0] * counts[1]
-    if task.triangle and counts[0] > 1:
-        tiles = counts[0] * (counts[0] + 1) // 2
-    notes = tuple(dict.fromkeys(reason for row in leaves for leaf in row for reason in leaf.fallbacks))
+    counts = _counts(task, tile, seeds)
+    made = [round(side.pass_flops * n) for side, n in zip(task.sides, counts.examples, strict=True)]
+    pass_flops = made[0] if task.hermitian and whole else sum(made)
     return Plan(
-        name,
-        (task.sides[0].n, task.sides[1].n),
-        tile,
-        (0, 0),
-        0,
-        tuple(leaves),
-        task.hermitian,
-        flops * tiles,
-        seconds * tiles,
-        peak + held,
-        budget_bytes,
-        task.dtype,
-        notes,
+        method=name,
+        examples=(task.sides[0].n, task.sides[1].n),
+        tile=tile,
+        seed_block=seeds,
+        block=0,
+        leaves=tuple(leaves),
+        hermitian=task.hermitian,
+        flops=flops * counts.tiles + pass_flops,
+        seconds=seconds * counts.tiles + pass_flops / device.flops_per_s,
+        peak_bytes=peak + held_bytes,
+        budget_bytes=budget_bytes,
+        dtype=task.dtype,
+        notes=tuple(dict.fromkeys(reason for row in leaves for leaf in row for reason in leaf.fallbacks)),
     )
 
 
-def factor_bytes(side: SideShapes, n: int) -> int:
-    """Bytes of the factors of n examples, with the workspace of the backward pass that makes them."""
-    return n * (side.example_bytes + _WORKSPACE * side.largest_bytes)
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How often things happen in a plan: tiles, and per side the examples whose factors are made, repeats included."""
+
+    tiles: int
+    examples: tuple[float, float]
+
+
+def _counts(task: Task, tile: tuple[int, int], seeds: tuple[int, int]) -> _Counts:
+    n1, n2 = (side.n for side in task.sides)
+    rows, columns = (math.ceil(n / t) for n, t in zip((n1, n2), tile, strict=True))
+    share1, share2 = _seed_shares(task, seeds)
+    wanted = task.pairs[0].wanted
+    joint = seeds != (0, 0) and wanted.blocked[0] == wanted.blocked[1]
+    blocks = round(1 / share1) if joint else round(1 / share1) * round(1 / share2)
+    if wanted.paired:
+        return _Counts(rows * blocks, (n1 * blocks * share1, n2 * blocks * share2))
+    if task.triangle and rows > 1:
+        return _Counts(rows * (rows + 1) // 2 * blocks, (n1 * blocks * share1, n2 * (rows + 1) / 2 * blocks * share2))
+    again = rows if columns > 1 else 1
+    return _Counts(rows * columns * blocks, (n1 * blocks * share1, n2 * again * blocks * share2))
+
+
+def _seed_sizes(wanted: Wanted, seeds: tuple[int, int]) -> dict[str, int]:
+    """Sizes of the output axes that are cut into blocks."""
+    return {label: size for label, size in zip(wanted.blocked, seeds, strict=True) if label is not None and size}
+
+
+def _seed_shares(task: Task, seeds: tuple[int, int]) -> tuple[float, float]:
+    """Share of each side's seeds that a block holds."""
+    wanted = task.pairs[0].wanted
+    sizes = dict(wanted.sizes)
+    first, second = (
+        size / sizes[label] if size and label is not None else 1.0
+        for label, size in zip(wanted.blocked, seeds, strict=True)
+    )
+    return first, second
+
+
+def factor_bytes(side: SideShapes, n: int, seed_share: float) -> int:
+    """Bytes of the factors of n examples for a share of their seeds, with the workspace of the pass that makes them."""
+    cotangents = side.cotangent_bytes + _WORKSPACE * side.largest_bytes
+    return int(n * (2 * side.activation_bytes + cotangents * seed_share))
 
 
 def _leaf_plan(task: Task, position: int, component: Component, choice: Choice) -> LeafPlan:
@@ -123,7 +195,6 @@ def _leaf_plan(task: Task, position: int, component: Component, choice: Choice) 
     fallbacks: dict[str, None] = {}
     for side, factors in zip(task.sides, (component.left, component.right), strict=True):
         for factor in factors:
-            assert side.uses is not None
             kind = side.uses[factor.use].kind
             kinds[type(kind).__name__] = None
             if isinstance(kind, Identity):
@@ -135,7 +206,7 @@ def _refuse_fallbacks(task: Task) -> None:
     found = [
         f"{task.leaves[use.leaf][0]}: {use.kind.reason}"
         for side in task.sides
-        for use in side.uses or ()
+        for use in side.uses
         if isinstance(use.kind, Identity)
     ]
     if found:
@@ -147,33 +218,43 @@ def _refuse_fallbacks(task: Task) -> None:
 
 
 def _matrix_free(task: Task, block: int | None, budget_bytes: int, device: Device) -> Plan:
-    """Rows of side 2 in blocks, each one backward pass through it and one forward pass through side 1."""
+    """Rows of side 2 in blocks, each one backward pass through it and one forward pass through side 1's tiles."""
     side1, side2 = task.sides
-    rows = max(side2.seed_total, 1)
-    per_row = 3 * task.variable_bytes + 4 * _output_bytes(side1)
-    chosen = block or max(1, min(rows, budget_bytes // (2 * max(per_row, 1))))
-    chosen = min(chosen, rows)
-    passes = max(side2.n, 1) * rows
-    entries = task.variable_bytes // 4 + 1
-    flops = 6 * passes * entries * (max(side1.n, 1) + 1)
-    seconds = 4 * flops / device.flops_per_s + math.ceil(passes / chosen) * 20 * device.call_s
+    longest = max(_last_axis(pair.wanted) for pair in task.pairs)
+    tile = max(side1.n, 1)
+    while tile > 1 and _pushed_bytes(task, tile) > budget_bytes:
+        tile = _fewer(side1.n, tile)
+    per_row = _pushed_bytes(task, tile)
+    rows = min(block or max(1, budget_bytes // max(2 * per_row, 1)), longest)
+    passes = max(side2.n, 1) * max(side2.seed_total, 1)
+    pass_flops = (side1.n * side1.pass_flops) // (side1.seed_total + 1) + side2.pass_flops // (side2.seed_total + 1)
+    flops = 2 * passes * max(pass_flops, task.variable_bytes)
+    calls = math.ceil(passes / rows) * math.ceil(max(side1.n, 1) / tile) * 8 * (len(side1.uses) + 1)
+    moved_s = passes * device.copy_s(6 * task.variable_bytes)
     return Plan(
-        "matrix-free",
-        (side1.n, side2.n),
-        (max(side1.n, 1), 1),
-        (0, 0),
-        chosen,
-        (),
-        False,
-        flops,
-        seconds,
-        chosen * per_row,
-        budget_bytes,
-        task.dtype,
+        method="matrix-free",
+        examples=(side1.n, side2.n),
+        tile=(tile, 1),
+        seed_block=(0, 0),
+        block=rows,
+        leaves=(),
+        hermitian=False,
+        flops=flops,
+        seconds=2 * flops / device.flops_per_s + moved_s + calls * device.call_s,
+        peak_bytes=rows * per_row,
+        budget_bytes=budget_bytes,
+        dtype=task.dtype,
     )
 
 
-def _output_bytes(side: SideShapes) -> int:
-    return sum(struct_bytes(struct) for struct in side.outputs)
+def _last_axis(wanted: Wanted) -> int:
+    """Size of the last output axis that side 2's seeds span: blocks of rows are cut along it."""
+    return dict(wanted.sizes)[wanted.seeds2[-1]] if wanted.seeds2 else 1
 
 
+def _pushed_bytes(task: Task, tile: int) -> int:
+    """Bytes of one row on its way: pulled back to the variable, and pushed forward through a tile of side 1."""
+    side = task.sides[0]
+    outputs = sum(struct_bytes(struct) for struct in side.outputs) // max(side.n, 1)
+    forward = side.cotangent_bytes // max(side.seed_total, 1) + 2 * side.activation_bytes
+    return 4 * task.variable_bytes + tile * (forward + 4 * outputs)

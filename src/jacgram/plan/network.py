@@ -127,14 +127,18 @@ def _arrange(
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A step as a batched matrix product of ``batch`` pairs ``(m, k) @ (k, n)``, and the entries it touches."""
+    """A step as a batched matrix product of ``batch`` pairs ``(m, k) @ (k, n)``.
+
+    Attributes:
+        batch, m, n, k: its sizes.
+        entries: of the left operand, the right one and the result.
+    """
 
     batch: int
     m: int
     n: int
     k: int
-    entries: int
-    out_entries: int
+    entries: tuple[int, int, int]
 
     @property
     def flops(self) -> int:
@@ -146,13 +150,11 @@ def product(step: Step, sizes: Mapping[Label, int]) -> Product:
     """Sizes of a step's matrix product."""
     left, right, out = set(step.left_labels), set(step.right_labels), set(step.out)
     size = lambda labels: math.prod(sizes[x] for x in labels)  # noqa: E731
-    entries = size(left) + size(right) + size(out)
     shared = left & right
     return Product(
         batch=size(shared & out),
         m=size((left - right) & out),
         n=size((right - left) & out),
         k=size(shared - out),
-        entries=entries,
-        out_entries=size(out),
+        entries=(size(left), size(right), size(out)),
     )

@@ -11,7 +11,6 @@ from jacgram.errors import ArgumentError
 from jacgram.plan.choose import Choice
 from jacgram.plan.table import plan_table
 
-
 _FORMAT = 1
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from jacgram.errors import ArgumentError
+from jacgram.plan.device import Device
 
 
 class AbstractMethod:
@@ -19,11 +20,16 @@ class AbstractMethod:
 class Auto(AbstractMethod):
     """The cheapest plan that fits the memory budget.
 
+    Attributes:
+        device: figures to plan with, instead of those measured on this machine.
+
     Example:
         >>> import jacgram
         >>> jacgram.Auto()
-        Auto()
+        Auto(device=None)
     """
+
+    device: Device | None = None
 
 
 @final
@@ -34,14 +40,16 @@ class Structured(AbstractMethod):
     Attributes:
         strict: raise `UnsupportedError` where a use has no structure, instead of computing that leaf's rows per
             example (exact as well, and listed in the plan).
+        device: figures to plan with, instead of those measured on this machine.
 
     Example:
         >>> import jacgram
-        >>> jacgram.Structured(strict=True)
-        Structured(strict=True)
+        >>> jacgram.Structured(strict=True).strict
+        True
     """
 
     strict: bool = False
+    device: Device | None = None
 
 
 @final
@@ -88,6 +96,4 @@ def check_method(method: object) -> Method:
     if isinstance(method, Auto | Structured | MatrixFree | Materialize):
         return method
     hint = " Call it: strategies are objects, as in Auto()." if isinstance(method, type) else ""
-    raise ArgumentError(
-        f"method must be Auto(), Structured(), MatrixFree() or Materialize(), got {method!r}.{hint}"
-    )
+    raise ArgumentError(f"method must be Auto(), Structured(), MatrixFree() or Materialize(), got {method!r}.{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from jacgram.core.dtypes import itemsize
 from jacgram.core.frontend import Struct
 from jacgram.core.uses import Use
 from jacgram.plan.components import Component, components
+from jacgram.plan.factors import factors, row_entries
 from jacgram.plan.wanted import Wanted
 
 
@@ -25,14 +27,14 @@ class SideShapes:
         has_examples: whether rows belong to examples.
         outputs: shape and dtype of each leaf of y.
         seed_counts: seeds of each leaf of y.
-        uses: structured uses of one example, with `Struct` operands; None when only products were asked for.
+        uses: structured uses of one example, with `Struct` operands.
     """
 
     n: int
     has_examples: bool
     outputs: tuple[Struct, ...]
     seed_counts: tuple[int, ...]
-    uses: tuple[Use, ...] | None
+    uses: tuple[Use, ...]
 
     @property
     def output_axes(self) -> list[tuple[int, ...]]:
@@ -50,20 +52,30 @@ class SideShapes:
         return start, start + self.seed_counts[output]
 
     @cached_property
-    def example_bytes(self) -> int:
-        """Bytes of one example's activations and cotangents, shared cotangents counted once."""
-        held: dict[int, Struct] = {}
-        for use in self.uses or ():
-            for struct in (use.activation, use.cotangent):
-                if struct is not None:
-                    held[id(struct)] = struct
-        return sum(struct_bytes(struct) for struct in held.values())
+    def activation_bytes(self) -> int:
+        """Bytes of one example's activations."""
+        return _held_bytes(use.activation for use in self.uses)
+
+    @cached_property
+    def cotangent_bytes(self) -> int:
+        """Bytes of one example's cotangents for all seeds, shared ones counted once."""
+        return _held_bytes(use.cotangent for use in self.uses)
 
     @cached_property
     def largest_bytes(self) -> int:
-        """Bytes of one example's largest activation or cotangent."""
-        structs = [s for use in self.uses or () for s in (use.activation, use.cotangent) if s is not None]
-        return max((struct_bytes(s) for s in structs), default=0)
+        """Bytes of one example's largest cotangent."""
+        return max((struct_bytes(use.cotangent) for use in self.uses), default=0)
+
+    @cached_property
+    def pass_flops(self) -> int:
+        """Operations of the passes that make one example's factors: forward, and backward for every seed."""
+        made = sum(2 * row_entries(factor) for factor in factors(self.uses))
+        return made * (self.seed_total + 1)
+
+
+def _held_bytes(structs: Iterable[Struct | None]) -> int:
+    held = {id(struct): struct for struct in structs if struct is not None}
+    return sum(struct_bytes(struct) for struct in held.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,6 @@ class Task:
     def components(self) -> list[Component]:
         """Components of the two sides' uses."""
         uses1, uses2 = (side.uses for side in self.sides)
-        assert uses1 is not None and uses2 is not None
         return components(uses1, uses2)
 
 
@@ -139,4 +150,3 @@ def struct_bytes(struct: Struct) -> int:
     """Bytes of an array of this shape and dtype; integers count eight bytes."""
     size = 8 if struct.dtype.startswith(("int", "uint")) else 1 if struct.dtype == "bool" else itemsize(struct.dtype)
     return math.prod(struct.shape) * size
-

@@ -95,7 +95,7 @@ class Wanted:
 
     @property
     def blocked(self) -> tuple[str | None, str | None]:
-        """The label of each side along which its seeds are cut into blocks: the longest, a shared one if there is one."""
+        """Of each side, the label along which its seeds are cut: the longest, a shared one if there is one."""
         sizes = dict(self.sizes)
         shared = [x for x in self.seeds1 if x in self.seeds2]
         if shared:

@@ -1,0 +1,71 @@
+"""The host: its free memory, its processor, and a stopwatch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_FALLBACK_BYTES = 4 << 30
+
+
+def host_free_bytes() -> int:
+    """Memory that can be allocated without swapping, within the control group's limit where there is one."""
+    available = _meminfo()
+    limit = _cgroup_room()
+    return available if limit is None else min(available, limit)
+
+
+def _meminfo() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError):
+        return _FALLBACK_BYTES
+
+
+def _cgroup_room() -> int | None:
+    root = Path("/sys/fs/cgroup")
+    try:
+        limit = (root / "memory.max").read_text().strip()
+        used = (root / "memory.current").read_text().strip()
+    except OSError:
+        return None
+    return None if limit == "max" else max(int(limit) - int(used), 0)
+
+
+def host_name() -> str:
+    """The processor and the number of cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()} {cores} cores"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def least_seconds(call: Callable[[], object], *, enough_s: float = 0.03, most: int = 20) -> float:
+    """The least time of several calls after a first one: until ``enough_s`` seconds or ``most`` calls."""
+    call()
+    best, spent = float("inf"), 0.0
+    for _ in range(most):
+        start = time.perf_counter()
+        call()
+        taken = time.perf_counter() - start
+        best, spent = min(best, taken), spent + taken
+        if spent > enough_s:
+            break
+    return best

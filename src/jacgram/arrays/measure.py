@@ -1,0 +1,117 @@
+"""Measures a device once, with the framework's own products and copies, and remembers the figures on disk.
+
+Measuring takes about a second. It runs in a thread of its own, because a framework that is tracing on this one would
+trace the measurement too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jacgram.arrays.base import Arrays
+from jacgram.plan.device import Device
+
+_VERSION = 1
+_SIDES = (1, 4, 16, 64, 256, 1024)
+_COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
+
+
+def device(xp: Arrays) -> Device:
+    """The figures of the device that ``xp`` computes on: from this process, from disk, or measured now."""
+    return _device(xp, xp.device_name())
+
+
+@lru_cache(maxsize=8)
+def _device(xp: Arrays, name: str) -> Device:
+    path = cache_folder() / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', f'{xp.name} {name}')}-{_VERSION}.json"
+    known = _read(path)
+    if known is None:
+        known = _in_thread(lambda: measure(xp, name))
+        _write(path, known)
+    return known
+
+
+def cache_folder() -> Path:
+    """Where figures are kept: ``$JACGRAM_CACHE``, or ``jacgram`` in the user's cache folder."""
+    if chosen := os.environ.get("JACGRAM_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jacgram"
+
+
+def measure(xp: Arrays, name: str) -> Device:
+    """Figures measured now."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    products: list[tuple[float, float]] = []
+    for side in _SIDES:
+        inner = max(side, 256)
+        batch = max(1, 2**25 // (side * inner * inner))
+        seconds = xp.seconds(
+            lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, side, inner), draw(batch, inner, inner)
+        )
+        products.append((side, 2 * batch * side * inner * inner / seconds))
+    copies: list[tuple[float, float]] = []
+    for n_bytes in _COPY_BYTES:
+        array = draw(n_bytes // 8)
+        seconds = xp.seconds(lambda a: a * 2, array)
+        copies.append((n_bytes, n_bytes / seconds))
+    tiny = draw(1, 2, 2)
+    call_s = xp.seconds(lambda a: _chain(xp, a), tiny) / _CHAIN
+    return Device(name, tuple(products), tuple(copies), call_s)
+
+
+_CHAIN = 64
+
+
+def _chain(xp: Arrays, a: Any) -> Any:
+    out = a
+    for _ in range(_CHAIN):
+        out = xp.einsum("bmk,bkn->bmn", out, a)
+    return out
+
+
+def _in_thread(work: Callable[[], Device]) -> Device:
+    found: list[Device] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # handed to the calling thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="jacgram-measure")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return found[0]
+
+
+def _read(path: Path) -> Device | None:
+    try:
+        return Device.from_json(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, figures: Device) -> None:
+    """Figures that cannot be kept are measured again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        draft.write_text(figures.to_json())
+        draft.replace(path)
+    except OSError:
+        return
