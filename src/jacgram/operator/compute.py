@@ -62,10 +62,14 @@ class Request:
 
 def plan_request(request: Request, method: Method, memory: int | str | None) -> Plan:
     """The plan for a request; no kernel value is computed."""
+    return _plan(request, make_task(request, method), method, memory)
+
+
+def _plan(request: Request, task: Task, method: Method, memory: int | str | None) -> Plan:
     xp = adapter(request.frontend.name)
     budget = xp.free_bytes() // 2 if memory is None else parse_bytes(memory)
     chosen = method.device if isinstance(method, Auto | Structured) else None
-    plan = make_plan(make_task(request, method), method, budget, chosen or device(xp))
+    plan = make_plan(task, method, budget, chosen or device(xp))
     checks = {side.checked for side in request.sides if side.has_examples and side.checked != "checked"}
     return plan.with_notes([f"interacting examples: {check}" for check in sorted(checks)])
 
@@ -99,12 +103,17 @@ def _shapes(side: Side, position: int, pairs: tuple[Pair, ...], method: Method) 
     return SideShapes(side.n, side.has_examples, side.outputs, tuple(seed.shape[0] for seed in seeds), uses)
 
 
-def run_request(request: Request, method: Method, plan: Plan) -> list[list[Any]]:
-    """Per pair of the request, the numbers; with ``by_leaf``, those of each leaf in turn."""
+def run_request(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:
+    """Per pair of the request, the numbers; with ``by_leaf``, those of each leaf in turn.
+
+    ``given`` is a plan made before, in place of one made here.
+    """
     side1, side2 = request.sides
     counts = len(side1.arrays())
     task = make_task(request, method)
-    check_plan(plan, task)
+    if given is not None:
+        check_plan(given, task)
+    plan = given or _plan(request, task, method, memory)
     make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
     xp = adapter(request.frontend.name)
 

@@ -203,8 +203,7 @@ class GramOperator:
     def _compute(
         self, request: Request, method: Method, memory: int | str | None, plan: Plan | None
     ) -> list[list[Any]]:
-        chosen = plan or plan_request(request, method, memory)
-        results = run_request(request, method, chosen)
+        results = run_request(request, method, memory, plan)
         return [[x.conj() for x in part] for part in results] if self._outer else results
 
     def _blocks(
