@@ -70,6 +70,14 @@ def key_of(side: TorchSide) -> Any:
     return type(side.program), shapes, modes
 
 
+def state_of(side: TorchSide) -> Any:
+    """Shapes of one example, dtypes and module modes: what is known of f holds for any number of such examples."""
+    kind, shapes, modes = key_of(side)
+    first = len(side.leaves)
+    per_example = tuple((shape[1:], *rest) if k >= first else (shape, *rest) for k, (shape, *rest) in enumerate(shapes))
+    return kind, per_example, modes
+
+
 def check_examples(side: TorchSide) -> str:
     """``"checked"``, or why examples were not compared with their batch.
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch.autograd import forward_ad
+
+_functorch: Any = cast("Any", torch)._C._functorch
 
 
 @lru_cache(maxsize=1)
@@ -16,3 +21,37 @@ def load_forward_mode() -> None:
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*", category=DeprecationWarning)
         with forward_ad.dual_level():
             forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
+
+
+def transform_level() -> int:
+    """How many function transforms (``vmap``, ``grad``, ``jvp``) are being run around this line."""
+    return _functorch.get_dynamic_layer_stack_depth()
+
+
+def is_view(tensor: torch.Tensor) -> bool:
+    """Whether autograd knows the tensor as a view of another, so that a write to it replaces its gradient edge."""
+    return cast("Any", tensor)._is_view()
+
+
+@contextmanager
+def no_hidden_loops() -> Generator[None]:
+    """Inside, ``vmap`` raises `RuntimeError` for an operation that it would run in a loop, one slice at a time."""
+    found = _functorch._is_vmap_fallback_enabled()
+    _functorch._set_vmap_fallback_enabled(False)
+    try:
+        yield
+    finally:
+        _functorch._set_vmap_fallback_enabled(found)
+
+
+@contextmanager
+def known_loops() -> Generator[None]:
+    """Inside, ``vmap`` loops over what it has no rule for, and does not warn: the caller has said so itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*batching rule.*", category=UserWarning)
+        yield
+
+
+def function_class(node: object) -> type | None:
+    """The `torch.autograd.Function` that a node of the graph was made by; None for PyTorch's own nodes."""
+    return getattr(node, "_forward_cls", None)

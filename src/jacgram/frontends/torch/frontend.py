@@ -10,6 +10,7 @@ from torch import nn
 
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import RefuseBatchStatistics, exact_calls, full_precision, training_batch_norms
+from jacgram.frontends.torch.digest import program_digest
 from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants
 from jacgram.frontends.torch.program import OfInput, OfModule, OfParams, Program
@@ -64,6 +65,13 @@ class TorchFrontend:
         """``function(*arrays)``, in full precision."""
         with full_precision():
             return function(*arrays)
+
+    def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
+        """Nothing is traced ahead: calls are eager, and which they are may depend on values."""
+
+    def digest(self, side: Any) -> str:
+        """What f computes and how it is differentiated, from its calls on one example."""
+        return program_digest(side)
 
 
 _Variable = tuple[list[str], Tree, list[torch.Tensor], Callable[[Tree], Program]]

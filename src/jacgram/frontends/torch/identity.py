@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from jacgram.core.uses import Identity, Use
 from jacgram.core.views import View
+from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.compat import known_loops
 from jacgram.frontends.torch.products import constants, detached, first_line, fresh, pullback, pullback_by
-from jacgram.frontends.torch.selfcheck import rows_add_up
+from jacgram.frontends.torch.recorder import OpenCalls
+from jacgram.frontends.torch.selfcheck import mismatched
 from jacgram.frontends.torch.values import dtype_of
 
 if TYPE_CHECKING:
@@ -18,21 +21,38 @@ if TYPE_CHECKING:
 
 ASKED = "materialised: the strategy asked for rows"
 
+_at_once_is_right = Seen()
 
-def identity_uses(side: TorchSide, seeds: Sequence[torch.Tensor], reason: str = ASKED) -> list[Use]:
-    """One identity use per leaf, its cotangent ``(n, s, *leaf)``.
+
+def identity_uses(side: TorchSide, seeds: Sequence[torch.Tensor], reasons: Mapping[int, str]) -> list[Use]:
+    """One identity use per leaf in ``reasons``, its cotangent ``(n, s, *leaf)``.
 
     Args:
         side: f at a point.
-        seeds: per output leaf ``(s_leaf, *output)``, real.
-        reason: why there is no structure, for the plan.
+        seeds: per output leaf ``(s, *output)`` in its dtype, as `stacked_seeds` makes them.
+        reasons: why there is no structure, for the plan.
     """
-    stacked = stacked_seeds(side, seeds)
-    rows = detached(_rows(side, stacked), create_graph=side.create_graph)
-    return [
-        Use(leaf, View.of(struct.shape), Identity(reason), None, rows[leaf])
-        for leaf, struct in enumerate(side.variable)
+    wanted = sorted(reasons)
+    rows = detached(_rows(side, seeds, wanted), create_graph=side.create_graph)
+    return _as_uses(wanted, rows, reasons)
+
+
+def identity_shapes(side: TorchSide, n_seeds: int, reasons: Mapping[int, str]) -> list[Use]:
+    """The same uses with meta tensors of one example in place of rows."""
+    is_complex = any(dtype_of(y).is_complex for y in side.outputs)
+    wanted = sorted(reasons)
+    structs = [side.variable[leaf] for leaf in wanted]
+    dtypes = [dtype_of(struct).to_complex() if is_complex else dtype_of(struct) for struct in structs]
+    rows = [
+        torch.empty((1, n_seeds, *struct.shape), dtype=dtype, device="meta")
+        for struct, dtype in zip(structs, dtypes, strict=True)
     ]
+    return _as_uses(wanted, rows, reasons)
+
+
+def _as_uses(wanted: Sequence[int], rows: Sequence[torch.Tensor], reasons: Mapping[int, str]) -> list[Use]:
+    pairs = zip(wanted, rows, strict=True)
+    return [Use(leaf, View.of(row.shape[2:]), Identity(reasons[leaf]), None, row) for leaf, row in pairs]
 
 
 def stacked_seeds(side: TorchSide, seeds: Sequence[Any]) -> list[torch.Tensor]:
@@ -49,60 +69,79 @@ def stacked_seeds(side: TorchSide, seeds: Sequence[Any]) -> list[torch.Tensor]:
     return stacked
 
 
-def _rows(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _rows(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int]) -> list[torch.Tensor]:
     """All rows at once where f can run under ``vmap`` and the result passes the check, one by one elsewhere."""
-    if not side.n or not len(seeds[0]):
-        return _rows_one_by_one(side, seeds)
+    key = state_of(side), tuple(wanted), side.n, len(seeds[0])
+    known = _at_once_is_right.get(side.program.f, key)
+    if not side.n or not len(seeds[0]) or known is False:
+        return _rows_one_by_one(side, seeds, wanted)
+    why = "those computed at once differ from an ordinary backward pass"
     try:
-        rows = _rows_at_once(side, seeds)
+        rows = _rows_at_once(side, seeds, wanted)
+        right = known or _add_up(side, seeds, wanted, rows)
     except Exception as error:  # f cannot run under vmap; if it is wrong in itself, it raises again below
-        side.note(f"rows were computed one by one, for f cannot run under vmap ({first_line(error)})")
-        return _rows_one_by_one(side, seeds)
-    if not rows_add_up(side, seeds, rows):
-        side.note("rows were computed one by one, for those computed at once differ from an ordinary backward pass")
-        return _rows_one_by_one(side, seeds)
-    return rows
+        why, right, rows = f"f cannot run under vmap ({first_line(error)})", False, []
+    _at_once_is_right.put(side.program.f, key, right)
+    if right:
+        return rows
+    side.note(f"rows were computed one by one, for {why}")
+    return _rows_one_by_one(side, seeds, wanted)
 
 
-def _rows_at_once(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _add_up(
+    side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int], rows: Sequence[torch.Tensor]
+) -> bool:
+    uses = _as_uses(wanted, rows, dict.fromkeys(wanted, ASKED))
+    return not set(mismatched(side, seeds, uses)) & set(wanted)
+
+
+def _rows_at_once(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int]) -> list[torch.Tensor]:
     """Rows ``(n, s, *leaf)`` by one backward pass under ``vmap`` over seeds, under ``vmap`` over examples."""
 
     def of_example(*x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         def f(*moved: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            outputs = side.flat(moved, [leaf[None] for leaf in x])
+            every = list(leaves)
+            for leaf, value in zip(wanted, moved, strict=True):
+                every[leaf] = value
+            with OpenCalls():
+                outputs = side.flat(every, [leaf[None] for leaf in x])
             return tuple(y[0] for y in outputs) if side.has_examples else tuple(outputs)
 
-        result: Any = torch.func.vjp(f, *leaves)
+        inputs = [leaves[leaf] for leaf in wanted]
+        result: Any = torch.func.vjp(f, *inputs)
         outputs, pull = result
 
         def row(*seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(pullback_by(lambda fitted: pull(tuple(fitted)), outputs, leaves, seed))
+            return tuple(pullback_by(lambda fitted: pull(tuple(fitted)), outputs, inputs, seed))
 
         return torch.func.vmap(row)(*seeds)
 
-    with side.calling():
+    with side.calling(), known_loops():
         leaves = constants(side.leaves, side.create_graph)
         if not side.has_examples:
             return [row[None] for row in of_example()]
         return list(torch.func.vmap(of_example, randomness="different")(*side.inputs()))
 
 
-def _rows_one_by_one(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _rows_one_by_one(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int]) -> list[torch.Tensor]:
     """Rows ``(n, s, *leaf)`` by one ordinary backward pass each: slow, and nothing can go wrong."""
     n_seeds = len(seeds[0])
     rows: list[list[list[torch.Tensor]]] = []
     with side.calling():
         for k in range(side.n):
             leaves = fresh(side.leaves, create_graph=side.create_graph)
+            inputs = [leaves[leaf] for leaf in wanted]
             outputs = side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()])
             outputs = [y[0] for y in outputs] if side.has_examples else outputs
             rows.append([
-                pullback(outputs, leaves, [seed[s] for seed in seeds], create_graph=side.create_graph)
+                pullback(outputs, inputs, [seed[s] for seed in seeds], create_graph=side.create_graph)
                 for s in range(n_seeds)
             ])  # fmt: skip
-        return [
-            torch.stack([torch.stack([row[leaf] for row in of_example]) for of_example in rows])
-            if side.n and n_seeds
-            else torch.zeros((side.n, n_seeds, *struct.shape), dtype=dtype_of(struct), device=side.device)
-            for leaf, struct in enumerate(side.variable)
-        ]
+    if not side.n or not n_seeds:
+        return [_no_rows(side, leaf, n_seeds) for leaf in wanted]
+    return [torch.stack([torch.stack([row[k] for row in each]) for each in rows]) for k in range(len(wanted))]
+
+
+def _no_rows(side: TorchSide, leaf: int, n_seeds: int) -> torch.Tensor:
+    struct = side.variable[leaf]
+    return torch.zeros((side.n, n_seeds, *struct.shape), dtype=dtype_of(struct), device=side.device)

@@ -105,10 +105,10 @@ def _joined(
 
 
 def fitted_to(y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """A cotangent in the dtype and on the device of its output; its real part where the output is real."""
+    """A cotangent in the dtype of its output; its real part where the output is real."""
     v = v.resolve_conj()
     v = v.real if v.is_complex() and not y.is_complex() else v
-    return v.to(device=y.device, dtype=y.dtype)
+    return v.to(dtype=y.dtype)
 
 
 def pushforward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor]) -> Tensors:

@@ -7,65 +7,134 @@ Examples with a value that is not finite are left out, for nothing can be compar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
-from jacgram.frontends.torch.checks import Seen, key_of, tolerance
+from jacgram.core.uses import Conv, Einsum, Gather, Identity, Use
+from jacgram.core.views import View
+from jacgram.frontends.torch.checks import tolerance
 from jacgram.frontends.torch.products import fresh, pullback
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
 
-_rows_seen = Seen()
 
+def mismatched(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Use]) -> list[int]:
+    """Leaves whose uses do not add up to an ordinary backward pass.
 
-def rows_add_up(side: TorchSide, seeds: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -> bool:
-    """Whether rows ``(n, s, *leaf)`` are those of an ordinary backward pass; known from the last time, or computed."""
-    key = key_of(side), len(seeds[0])
-    known = _rows_seen.get(side.program.f, key)
-    if known is None:
-        weights = random_weights(side, len(seeds[0]), [row.detach() for row in rows])
-        sums = [torch.einsum("ns,ns...->...", weights.to(row.dtype), _masked(row.detach(), weights)) for row in rows]
-        known = agree(side, sums, reference(side, seeds, weights))
-        _rows_seen.put(side.program.f, key, known)
-    return known
+    Args:
+        side: f at a point.
+        seeds: per output leaf, the ``(s, *output)`` that the uses were found with.
+        uses: all uses of all leaves; a leaf without any has a zero gradient.
 
-
-def _masked(row: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Rows with zeros where the weight is zero, so that what is not finite there does not spread."""
-    used = (weights != 0).reshape(*weights.shape, *(1,) * (row.ndim - 2))
-    return torch.where(used, row, torch.zeros((), dtype=row.dtype, device=row.device))
-
-
-def random_weights(side: TorchSide, n_seeds: int, finite: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Random c ``(n, s)``, zero for examples where a tensor ``(n, ...)`` of ``finite`` is not finite."""
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn((side.n, n_seeds), generator=generator, dtype=torch.float64).to(side.device)
-    for tensor in finite:
-        keep = tensor.isfinite().reshape(side.n, -1).all(1)
-        weights = torch.where(keep[:, None], weights, torch.zeros_like(weights))
-    return weights
-
-
-def reference(side: TorchSide, seeds: Sequence[torch.Tensor], weights: torch.Tensor) -> list[torch.Tensor]:
-    """``Jᵀ`` of the weighted seeds, by one ordinary backward pass of the examples that have a weight."""
-    kept = (weights != 0).any(1)
+    Cost: one backward pass, and one pass over the uses' arrays.
+    """
+    kept = _finite(side, uses)
     if not bool(kept.any()):
-        return [torch.zeros_like(leaf) for leaf in side.leaves]
+        return []
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn((side.n, len(seeds[0])), generator=generator, dtype=torch.float64).to(side.device)[kept]
+    expected = _reference(side, seeds, weights, kept)
+    sums = [
+        torch.zeros(leaf.numel(), dtype=g.dtype, device=g.device) for leaf, g in zip(side.leaves, expected, strict=True)
+    ]
+    with torch.no_grad():
+        for use in uses:
+            rows = _weighted_rows(use, kept, weights).to(sums[use.leaf].dtype)
+            _entries(sums[use.leaf], use.view).add_(rows)
+    return [leaf for leaf, (a, b) in enumerate(zip(sums, expected, strict=True)) if not _close(side, a, b.reshape(-1))]
+
+
+def _close(side: TorchSide, a: torch.Tensor, b: torch.Tensor) -> bool:
+    gap, scale = (a - b).abs(), torch.maximum(a.abs(), b.abs())
+    return not gap.numel() or bool(gap.max() <= tolerance(side) * scale.max())
+
+
+def _finite(side: TorchSide, uses: Sequence[Use]) -> torch.Tensor:
+    """Which examples have finite values throughout."""
+    kept = torch.ones(side.n, dtype=torch.bool, device=side.device)
+    arrays = {id(array): array for use in uses for array in (use.activation, use.cotangent) if array is not None}
+    for array in arrays.values():
+        kept &= array.isfinite().reshape(side.n, -1).all(1)
+    return kept
+
+
+def _reference(
+    side: TorchSide, seeds: Sequence[torch.Tensor], weights: torch.Tensor, kept: torch.Tensor
+) -> list[torch.Tensor]:
+    """``Jᵀ`` of the weighted seeds, by one ordinary backward pass of the examples kept."""
     with side.calling():
         leaves = fresh(side.leaves, create_graph=False)
         outputs = side.flat(leaves, [leaf[kept.to(leaf.device)] for leaf in side.inputs()])
-        cotangents = [torch.einsum("ns,s...->n...", weights[kept].to(seed.dtype), seed) for seed in seeds]
+        cotangents = [torch.einsum("ns,s...->n...", weights.to(seed.dtype), seed) for seed in seeds]
         if not side.has_examples:
             cotangents = [v[0] for v in cotangents]
         return pullback(outputs, leaves, cotangents)
 
 
-def agree(side: TorchSide, sums: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
-    """Whether two gradients are equal up to rounding, on the scale of each leaf."""
-    for a, b in zip(sums, expected, strict=True):
-        gap, scale = (a - b).abs(), torch.maximum(a.abs(), b.abs())
-        if gap.numel() and not bool(gap.max() <= tolerance(side) * scale.max()):
-            return False
-    return True
+def _entries(flat: torch.Tensor, view: View) -> torch.Tensor:
+    """The entries of a row-major leaf that a view reads; axes along which it runs backwards are not turned round."""
+    offset = view.offset + sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True) if s < 0)
+    return flat.as_strided(view.shape, [abs(s) for s in view.strides], offset)
+
+
+def _weighted_rows(use: Use, kept: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """``Σ_ns c[n, s] rows[n, s]`` in the view's axes, those that run backwards turned round."""
+    g = use.cotangent.detach()[kept]
+    g = torch.einsum("ns,ns...->n...", weights.to(g.dtype), g)
+    a = None if use.activation is None else use.activation.detach()[kept]
+    match use.kind:
+        case Identity():
+            rows = g.sum(0)
+        case Gather():
+            rows = _gathered(use.view.shape, a, g)
+        case Conv():
+            rows = _convolved(use.kind, use.view.shape, a, g)
+        case Einsum():
+            rows = _contracted(use.kind, a, g)
+    return rows.flip([axis for axis, stride in enumerate(use.view.strides) if stride < 0])
+
+
+def _contracted(kind: Einsum, a: torch.Tensor | None, g: torch.Tensor) -> torch.Tensor:
+    number = {label: k + 1 for k, label in enumerate(dict.fromkeys((*(kind.activation or ()), *kind.cotangent)))}
+    operands: list[Any] = [] if a is None else [a.to(g.dtype), [0, *(number[x] for x in kind.activation or ())]]
+    return torch.einsum(*operands, g, [0, *(number[x] for x in kind.cotangent)], [number[x] for x in kind.weight])
+
+
+def _gathered(shape: tuple[int, ...], index: Any, g: torch.Tensor) -> torch.Tensor:
+    rows = torch.zeros(shape, dtype=g.dtype, device=g.device)
+    return rows.index_add_(0, index.reshape(-1), g.reshape(index.numel(), *shape[1:]))
+
+
+def _convolved(kind: Conv, shape: tuple[int, ...], x: Any, g: torch.Tensor) -> torch.Tensor:
+    """The weight gradient of the convolution that the record describes, by autograd."""
+    x = x.to(g.dtype)
+    for axis, spacing in enumerate(kind.input_dilation):
+        x = _spread(x, axis + 1, spacing)
+    x = functional.pad(x, [0, 0, *(size for pair in reversed(kind.padding) for size in pair)])
+    strides, dilation = kind.strides, kind.dilation
+    folded = len(kind.window) == 4 or (len(kind.window) > 1 and kind.window[0] == 1 and kind.strides[0] == 1)
+    if folded:  # a first axis with a window of one is one more batch axis
+        x, g, shape = x.flatten(0, 1), g.flatten(0, 1), shape[1:]
+        strides, dilation = strides[1:], dilation[1:]
+    dims = len(strides)
+    weight = torch.zeros(shape, dtype=g.dtype, device=g.device, requires_grad=True)
+    with torch.enable_grad():
+        call = (functional.conv1d, functional.conv2d, functional.conv3d)[dims - 1]
+        arranged = weight.permute(dims + 1, dims, *range(dims))
+        y = call(x.movedim(-1, 1), arranged, None, strides, 0, dilation, kind.groups)
+        y = y[(..., *(slice(size) for size in g.shape[1:-1]))]  # outputs that the record leaves out
+        rows = torch.autograd.grad(y, weight, g.movedim(-1, 1))[0]
+    return rows[None] if folded else rows
+
+
+def _spread(x: torch.Tensor, axis: int, spacing: int) -> torch.Tensor:
+    if spacing == 1:
+        return x
+    shape = list(x.shape)
+    shape[axis] = max((shape[axis] - 1) * spacing + 1, 0)
+    out = x.new_zeros(shape)
+    out[(slice(None),) * axis + (slice(None, None, spacing),)] = x
+    return out

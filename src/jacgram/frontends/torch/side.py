@@ -14,12 +14,28 @@ from jacgram.core.uses import Use
 from jacgram.errors import StructureError
 from jacgram.frontends.torch.calling import exact_calls
 from jacgram.frontends.torch.checks import check_examples, check_holomorphic
-from jacgram.frontends.torch.identity import identity_uses
+from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
+from jacgram.frontends.torch.merging import Layout
 from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback, pushforward
 from jacgram.frontends.torch.program import OfParams, Program
+from jacgram.frontends.torch.structured import structured_shapes, structured_uses
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
 from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
+
+
+@final
+@dataclass(slots=True)
+class Shared:
+    """What all sides made of one have in common: blocks of its examples, the same side with its arrays replaced.
+
+    Attributes:
+        layout: of uses of examples recorded one at a time.
+        described: descriptions by what was asked.
+    """
+
+    layout: Layout = field(default_factory=Layout)
+    described: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
 
 
 @final
@@ -35,6 +51,7 @@ class TorchSide:
         output_spec: structure of y.
         create_graph: whether results can be differentiated with respect to what the leaves and x were made of.
         notes: what a plan should say of how uses were found: which fallbacks were taken, and why.
+        shared: see `Shared`.
     """
 
     program: Program
@@ -51,6 +68,7 @@ class TorchSide:
     checked: str = "unchecked (not used yet)"
     framework: str = "torch"
     notes: list[str] = field(default_factory=list[str])
+    shared: Shared = field(default_factory=Shared)
 
     @property
     def has_examples(self) -> bool:
@@ -126,19 +144,38 @@ class TorchSide:
             seeds: per output leaf ``(s_leaf, *output)``, real.
             structured: false asks for one identity use per leaf.
         """
-        del structured
-        return identity_uses(self, seeds)
+        stacked = stacked_seeds(self, seeds)
+        if not self.n:
+            shapes = [struct_of(seed) for seed in seeds]
+            return [_of_no_example(use, self.device) for use in self.describe(shapes, structured=structured)]
+        if not structured:
+            return identity_uses(self, stacked, dict.fromkeys(range(len(self.leaves)), ASKED))
+        return structured_uses(self, stacked)
 
     def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
-        """The uses of one example with a `Struct` in place of each array; f is run on one example."""
-        one = self.one_example()
-        zeros = [torch.zeros(seed.shape, dtype=dtype_of(seed), device=self.device) for seed in seeds]
-        described: dict[int, Struct] = {}
+        """The uses of one example with a `Struct` in place of each array.
+
+        f is run on one example, or on each where they are recorded one at a time; the first time also what it takes to
+        find out how: see `levels`. Nothing is remembered that depends on values but which calls are made.
+        """
+        key = tuple(seed.shape[0] for seed in seeds), structured
+        if key not in self.shared.described:
+            self.shared.described[key] = self._describe(sum(key[0]), structured=structured)
+        return self.shared.described[key]
+
+    def _describe(self, n_seeds: int, *, structured: bool) -> list[Use]:
+        if structured:
+            found = structured_shapes(self, n_seeds)
+        else:
+            found = identity_shapes(self, n_seeds, dict.fromkeys(range(len(self.leaves)), ASKED))
+        structs: dict[int, Struct] = {}
 
         def struct(array: Any) -> Any:
-            return None if array is None else described.setdefault(id(array), struct_of(array))
+            if array is None:
+                return None
+            whole = struct_of(array)
+            return structs.setdefault(id(array), Struct((1, *whole.shape[1:]), whole.dtype))
 
-        found = one.uses(zeros, structured=structured)
         return [replace(u, activation=struct(u.activation), cotangent=struct(u.cotangent)) for u in found]
 
     def check_examples(self) -> None:
@@ -205,6 +242,16 @@ class TorchSide:
 
     def _zeros(self, structs: Sequence[Struct]) -> list[torch.Tensor]:
         return [torch.zeros(struct.shape, dtype=dtype_of(struct), device=self.device) for struct in structs]
+
+
+def _of_no_example(use: Use, device: torch.device) -> Use:
+    """A described use with arrays of no example."""
+
+    def empty(struct: Struct) -> torch.Tensor:
+        return torch.zeros((0, *struct.shape[1:]), dtype=dtype_of(struct), device=device)
+
+    activation = None if use.activation is None else empty(use.activation)
+    return replace(use, activation=activation, cotangent=empty(use.cotangent))
 
 
 def _first_of_each(program: Program, found: list[Any]) -> list[Any]:

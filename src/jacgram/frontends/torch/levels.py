@@ -1,0 +1,88 @@
+"""Which level a function needs: tried on a few examples with two random seeds, and remembered with the function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.products import first_line
+from jacgram.frontends.torch.recording import Level, found_uses
+from jacgram.frontends.torch.selfcheck import mismatched
+from jacgram.frontends.torch.values import dtype_of
+
+if TYPE_CHECKING:
+    from jacgram.frontends.torch.side import TorchSide
+
+TRIED_EXAMPLES = 8
+"""Examples on which levels are tried."""
+
+_TRIED = (
+    Level(at_once=True),
+    Level(at_once=True, copies=True),
+    Level(at_once=False),
+    Level(at_once=False, copies=True),
+)
+_BY_ROWS = "its uses do not add up to autograd's own gradient, as with derivatives within f"
+
+_levels = Seen()
+
+
+def find_level(side: TorchSide) -> Level:
+    """The first level whose uses add up for every leaf, or that which leaves the fewest parameters to plain rows."""
+    key = state_of(side)
+    known = _levels.get(side.program.f, key)
+    if known is None:
+        known = _tried(side)
+        _levels.put(side.program.f, key, known)
+    level, notes = known
+    for note in notes:
+        side.note(note)
+    return level
+
+
+def _tried(side: TorchSide) -> tuple[Level, tuple[str, ...]]:
+    trial = side.examples(0, min(side.n, TRIED_EXAMPLES)) if side.n else side.one_example()
+    trial = replace(trial, create_graph=False, shared=type(trial.shared)())
+    every = tuple((leaf, "f could not be recorded") for leaf in range(len(side.leaves)))
+    best: Level | None = None
+    notes: list[str] = []
+    for level in _TRIED if side.has_examples else _TRIED[2:]:
+        try:
+            rows = _left_over(trial, level)
+        except Exception as error:  # f cannot run this way; the next one asks less of it
+            where = "under vmap" if level.at_once else "while recorded"
+            notes.append(f"f cannot run {where}: {first_line(error)}")
+            continue
+        if best is None or _size(side, rows) < _size(side, best.rows):
+            best = replace(level, rows=rows)
+        if not rows:
+            break
+    best = best or Level(at_once=False, rows=every)
+    return best, () if best.at_once else tuple(dict.fromkeys(notes))
+
+
+def _left_over(trial: TorchSide, level: Level) -> tuple[tuple[int, str], ...]:
+    """Leaves of which the recorded uses are not all, and why."""
+    seeds = random_seeds(trial, 2)
+    found = found_uses(trial, seeds, level)
+    wrong = dict.fromkeys(mismatched(trial, seeds, found.uses), _BY_ROWS) | found.mixed
+    return tuple(sorted(wrong.items()))
+
+
+def random_seeds(side: TorchSide, count: int) -> list[torch.Tensor]:
+    """Per output leaf, real random seeds ``(count, *output)`` in its dtype."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = [struct.shape[1:] if side.has_examples else struct.shape for struct in side.outputs]
+    return [
+        torch.randn((count, *shape), generator=generator, dtype=torch.float64).to(side.device, dtype_of(struct))
+        for shape, struct in zip(shapes, side.outputs, strict=True)
+    ]
+
+
+def _size(side: TorchSide, rows: Sequence[tuple[int, Any]]) -> int:
+    return sum(math.prod(side.variable[leaf].shape) for leaf, _ in rows)

@@ -1,0 +1,243 @@
+"""Records, while f runs, every call that reads a weight: what it read, with which activation, and its output's edge.
+
+Under ``vmap`` a tensor is data where it is batched, which means exactly that it differs between examples. Elsewhere a
+single example is run, and everything that is no weight is data. A call on weights and constants makes a weight; a call
+on weights and data is a **use**, said by its rule, or else the weight is read whole: a copy per example stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from jacgram.core.uses import Einsum, Identity, Kind
+from jacgram.frontends.torch.callables import named
+from jacgram.frontends.torch.compat import transform_level
+from jacgram.frontends.torch.labels import fits
+from jacgram.frontends.torch.marks import is_batched, mark, own_memory
+from jacgram.frontends.torch.opened import OPENED
+from jacgram.frontends.torch.recurrent import CannotOpenError
+from jacgram.frontends.torch.rules import ABSORBING, CARRIED, COUNTERPARTS, RULES, Call, UnreadableCallError, Used, axes
+from jacgram.frontends.torch.tape import Entry, Reading, Tape
+from jacgram.frontends.torch.weights import Weight, derived, flat_arguments
+
+_SHAPED_LIKE: dict[Callable[..., Any], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    torch.Tensor.view_as: lambda a, b: a.view(b.shape),
+    torch.Tensor.reshape_as: lambda a, b: a.reshape(b.shape),
+    torch.Tensor.expand_as: lambda a, b: a.expand(b.shape),
+    torch.Tensor.type_as: lambda a, b: a.to(b.dtype),
+}
+"""Calls that take no value from their second argument."""
+
+_PASSIVE = named(
+    "shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "size", "dim", "numel", "is_floating_point"
+)
+"""Calls so common, and so harmless, that nothing is looked up for them."""
+
+
+class OpenCalls(torch.overrides.TorchFunctionMode):
+    """Writes out the calls that PyTorch cannot run, or runs wrongly, under ``vmap`` or in forward mode."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in OPENED:
+            try:
+                with self:
+                    return OPENED[func](*args, **kwargs)
+            except CannotOpenError:
+                pass
+        return self._call(func, args, kwargs)
+
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+
+@final
+class Recorder(OpenCalls):
+    """A `TorchFunctionMode` that fills a `Tape`.
+
+    Args:
+        leaves: the variable's leaves as f gets them.
+        n: number of examples run at once.
+        zero: under ``vmap`` a zero of each example; None where one example is run alone.
+        copies: whether outputs that are views are copied, which in-place writes to them need.
+        keep_graph: whether activations stay in the user's graph.
+    """
+
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], n: int, zero: torch.Tensor | None, *, copies: bool, keep_graph: bool
+    ) -> None:
+        super().__init__()
+        self.tape = Tape(n)
+        self.mixed: dict[int, str] = {}
+        self._leaves = leaves
+        self._zero = zero
+        self._copies = copies
+        self._keep_graph = keep_graph
+        self._level = transform_level()
+        self._weights = {id(t): (t, Weight.of_leaf(leaf, t)) for leaf, t in enumerate(leaves)}
+        self._whole: dict[tuple[int, int, bool], torch.Tensor] = {}
+
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in _PASSIVE:
+            return func(*args, **kwargs)
+        tensors = [part for part in flat_arguments((args, kwargs)) if isinstance(part, torch.Tensor)]
+        if not any(id(tensor) in self._weights for tensor in tensors) or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        if func in _SHAPED_LIKE and self._known(args[0]) and not self._known(args[1]):
+            with self:
+                return _SHAPED_LIKE[func](*args)
+        others = [tensor for tensor in tensors if id(tensor) not in self._weights]
+        if any(map(self._is_data, others)) or (others and func in ABSORBING):
+            return self._use(func, args, kwargs)
+        return self._derive(func, args, kwargs)
+
+    # Weights from weights ---------------------------------------------------------------------------------------
+
+    def _known(self, value: Any) -> Weight | None:
+        held = self._weights.get(id(value))
+        return None if held is None else held[1]
+
+    def _is_data(self, tensor: torch.Tensor) -> bool:
+        return self._zero is None or is_batched(tensor)
+
+    def _derive(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        written = args[0] if out is None and args else out
+        parts = [written] if isinstance(written, torch.Tensor) else flat_arguments(written)
+        outs = [part for part in parts if isinstance(part, torch.Tensor)]
+        in_place = out is None or any(part is arg for part in outs for arg in args)
+        found = derived(func, args, kwargs, outs, self._known)
+        for part, weight in zip(outs, found, strict=True):
+            if part.requires_grad and part.dtype.is_floating_point | part.dtype.is_complex:
+                self._weights[id(part)] = (part, weight.blurred() if in_place else weight)
+        return out
+
+    # Uses -------------------------------------------------------------------------------------------------------
+
+    def _use(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        into = args[0] if func in COUNTERPARTS else None
+        if into is not None and self._known(into):
+            del self._weights[id(into)]  # data is written into a weight: no longer one, and the check will tell
+            return func(*args, **kwargs)
+        func_read = COUNTERPARTS.get(func, func)
+        call = Call(func_read, args, kwargs, lambda value: id(value) in self._weights)
+        result = self._by_rule(call)
+        if result is None:
+            return self._read_whole(func, args, kwargs)
+        return result if into is None else into.copy_(result)
+
+    def _by_rule(self, call: Call) -> torch.Tensor | None:
+        rule = RULES.get(call.func)
+        try:
+            used = None if rule is None else rule(call)
+        except UnreadableCallError:
+            used = None
+        if used is None:
+            return None
+        return self._noted(name_of(call.func), used)
+
+    def _noted(self, name: str, used: Used) -> torch.Tensor | None:
+        """The output after all readings were noted; None, and nothing noted, where one does not fit its record."""
+        activations = [None if r.activation is None else self._held(r.activation) for r in used.readings]
+        output, held = self._marked(self._of_each_example(used.output))
+        if held.requires_grad:
+            shape = torch.empty(
+                held.shape if self._zero is not None else (1, *held.shape), dtype=held.dtype, device="meta"
+            )
+            edge = get_gradient_edge(held)
+            entries: list[Entry] = []
+            for reading, activation in zip(used.readings, activations, strict=True):
+                weight = self._known(reading.weight)
+                assert weight is not None
+                source = get_gradient_edge(reading.weight) if weight.opaque else None
+                entry = Entry(
+                    name,
+                    reading,
+                    weight,
+                    source,
+                    torch.empty_like(reading.weight, device="meta"),
+                    activation,
+                    edge,
+                    shape,
+                    used.output.ndim,
+                )
+                if not fits(entry):
+                    return None
+                entries.append(entry)
+                self._note_mixed(name, weight, held)
+            self.tape.entries.extend(entries)
+        return output if used.after is None else used.after(output)
+
+    def _note_mixed(self, name: str, weight: Weight, output: torch.Tensor) -> None:
+        for leaf in weight.leaves:
+            if self._leaves[leaf].is_complex() != output.is_complex():
+                self.mixed[leaf] = f"{name} of real and complex numbers"
+
+    def _read_whole(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call with a copy per example of each of its weights, which are then data."""
+        is_carried = func in CARRIED
+
+        def whole(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                known = self._known(value) is not None
+                return self._copied(value, name_of(func), is_carried=is_carried) if known else value
+            if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+                return type(value)(whole(part) for part in value)
+            if isinstance(value, dict):
+                return {key: whole(part) for key, part in value.items()}
+            return value
+
+        return func(*whole(args), **whole(kwargs))
+
+    def _copied(self, weight: torch.Tensor, name: str, *, is_carried: bool) -> torch.Tensor:
+        key = id(weight), transform_level(), is_carried
+        if key not in self._whole:
+            d = axes("d", weight.ndim)
+            kind: Kind = Einsum(None, d, d) if is_carried else Identity(f"no rule for {name}")
+            copy = self._noted(name, Used(weight.clone(), [Reading(weight, kind)]))
+            assert copy is not None
+            self._whole[key] = copy
+        return self._whole[key]
+
+    # Tensors of all examples ------------------------------------------------------------------------------------
+
+    def _of_each_example(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Batched over examples, also where it is constant or batched over something else within f."""
+        if self._zero is None or (is_batched(tensor) and transform_level() == self._level):
+            return tensor
+        return tensor + self._zero.to(tensor.dtype)
+
+    def _marked(self, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tensor to go on with, and what it is made of: ``(n, *inner, *shape)``, or as it is without ``vmap``."""
+        found: list[torch.Tensor] = []
+
+        def seen(made_of: torch.Tensor) -> torch.Tensor:
+            found.append(own_memory(made_of) if self._copies else made_of)
+            return found[-1]
+
+        return mark(tensor, seen), found[0]
+
+    def _held(self, activation: torch.Tensor) -> torch.Tensor:
+        """An activation for all examples, ``(n, *inner, *shape)``; a constant one takes no memory for it."""
+        if self._zero is None:
+            held = activation[None]
+        elif is_batched(activation):
+            inexact = activation.is_floating_point() or activation.is_complex()
+            held = self._marked(self._of_each_example(activation) if inexact else activation)[1]
+        else:
+            held = activation.expand(self.tape.n, *activation.shape)
+        held = held.clone() if self._copies else held
+        return held if self._keep_graph else held.detach()
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """An operation's name for people."""
+    owner = getattr(func, "__self__", None)
+    name = getattr(owner, "__name__", None) if getattr(func, "__name__", "") == "__get__" else None
+    return name or getattr(func, "__name__", repr(func)).strip("_")

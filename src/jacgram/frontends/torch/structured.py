@@ -1,0 +1,86 @@
+"""Structured uses, and what is done where they cannot be had. Every level is exact, and says why it was taken.
+
+    (a) f runs once, under ``vmap`` over the examples; operations without a rule have their weights read whole;
+    (b) f cannot run under ``vmap``: examples are recorded one at a time, and their uses laid side by side;
+    (c) the uses found of a leaf do not add up to autograd's own gradient (derivatives within f, custom functions that
+        hold a weight): rows of that leaf, by plain backward passes.
+
+Which level a function needs is found on first use (`levels`). What is found later is checked again on first use of each
+call sequence and each number of examples and seeds, for PyTorch's batching rules have been wrong at some sizes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from jacgram.core.uses import Use
+from jacgram.errors import UnsupportedError
+from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.identity import identity_shapes, identity_uses
+from jacgram.frontends.torch.levels import find_level
+from jacgram.frontends.torch.recording import Found, Level, found_uses, shaped_uses
+from jacgram.frontends.torch.selfcheck import mismatched
+
+if TYPE_CHECKING:
+    from jacgram.frontends.torch.side import TorchSide
+
+_checked = Seen()
+
+
+def structured_uses(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[Use]:
+    """Uses of every leaf, structured where that is possible.
+
+    Args:
+        side: f at a point, with at least one example.
+        seeds: per output leaf ``(s, *output)``, in its dtype.
+
+    Raises:
+        UnsupportedError: the uses found do not add up, and did when the level was found.
+    """
+    level = find_level(side)
+    if len(level.rows) == len(side.leaves):
+        return identity_uses(side, seeds, dict(level.rows))
+    found = _checked_uses(side, seeds, level)
+    if found.note:
+        side.note(found.note)
+    rest = identity_uses(side, seeds, dict(level.rows)) if level.rows else []
+    return [*found.uses, *rest]
+
+
+def structured_shapes(side: TorchSide, n_seeds: int) -> list[Use]:
+    """The same uses with meta tensors in place of values, of any number of examples."""
+    level = find_level(side)
+    rows = identity_shapes(side, n_seeds, dict(level.rows))
+    return rows if len(rows) == len(side.leaves) else [*shaped_uses(side, n_seeds, level), *rows]
+
+
+def _checked_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level) -> Found:
+    found = found_uses(side, seeds, level)
+    key = state_of(side), level, found.signature, side.n, len(seeds[0])
+    if _checked.get(side.program.f, key):
+        return found
+    if _wrong(side, seeds, found, level):
+        found = found_uses(side, seeds, level, looped=True)
+        if wrong := _wrong(side, seeds, found, level):
+            names = ", ".join(repr(side.paths[leaf]) for leaf in wrong[:3])
+            calls = ", ".join(dict.fromkeys(call[0] for call in _calls(found)))
+            raise UnsupportedError(
+                f"the recorded uses of {names} do not add up to autograd's own gradient for {side.n} examples, and did "
+                f"for others, so f does other things with them (recorded: {calls}). Use method=Materialize()."
+            )
+        return found
+    _checked.put(side.program.f, key)
+    return found
+
+
+def _wrong(side: TorchSide, seeds: Sequence[torch.Tensor], found: Found, level: Level) -> list[int]:
+    return [leaf for leaf in mismatched(side, seeds, found.uses) if leaf not in level.skipped]
+
+
+def _calls(found: Found) -> list[tuple[str, ...]]:
+    """All recorded calls, of every example."""
+    sequences = found.signature if isinstance(found.signature, frozenset) else [found.signature]
+    return [call for sequence in sequences for call in sequence]
