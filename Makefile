@@ -14,7 +14,7 @@ bin = $(VENV)/bin
 pip = $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types format tests clean
+.PHONY: help demo test test-slow lint types format tests docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -41,8 +41,11 @@ format: $(VENV)/.test  ## rewrite files as the linter wants them
 	$(bin)/ruff check --fix
 	$(bin)/ruff format
 
+docs: $(VENV)/.docs  ## build the pages into site/, strictly
+	$(bin)/mkdocs build
+
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; pass one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
@@ -51,6 +54,10 @@ $(VENV)/.python:
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	$(pip) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
+	$(pip) --editable '.[docs]'
 	@touch $@
 
 # torch goes first and alone: a range asked for by another package could otherwise take a newer build with CUDA.
