@@ -159,8 +159,11 @@ class Frontend(Protocol):
         """``function(*arrays)``, compiled and cached where the framework compiles, in full precision."""
         ...
 
-    def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
-        """`run` for many sequences of arrays of the shapes and dtypes of these, traced once."""
+    def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any] | None:
+        """`run` for many sequences of arrays of the shapes and dtypes of these, traced once.
+
+        None where calls are not traced, and may depend on values: `run` is then the way.
+        """
         ...
 
     def digest(self, side: Any) -> str:

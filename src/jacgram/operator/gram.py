@@ -10,9 +10,13 @@ from jacgram.core.dtypes import check_accumulate, promote
 from jacgram.core.frontend import Side, Struct
 from jacgram.core.patterns import Labels, Pattern, full_labels
 from jacgram.errors import ArgumentError
+from jacgram.execute.serial import Serial
+from jacgram.execute.work import Executor
+from jacgram.operator.blocks import Examples, HeldExamples
 from jacgram.operator.compute import LabelsOf, Request, plan_request, run_request
 from jacgram.operator.exports import scipy_operator
 from jacgram.operator.stack import Stack, check_same_variable
+from jacgram.operator.write import WriteOptions, lazy_kernel, write_kernel
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Method, check_method
 
@@ -149,6 +153,65 @@ class GramOperator:
         labels = _fitted(pattern, side1.has_examples)
         request = self._request(side1, side2, labels, None, by_leaf=False)
         return plan_request(request, check_method(method), memory)
+
+    def write(
+        self,
+        store: Any,
+        pattern: str | None = None,
+        *,
+        method: Method = Auto(),
+        accumulate: Any = None,
+        tile: int | tuple[int, int] | None = None,
+        memory: int | str | None = None,
+        executor: Executor = Serial(),
+        resume: bool = True,
+        overwrite: bool = False,
+        verify: bool = False,
+        progress: Any = None,
+    ) -> Any:
+        """The kernel, out of core: computed tile by tile and written to a Zarr array, so that it may exceed memory.
+
+        A killed run loses the tiles in flight at most: the same call goes on where it stopped. See the page on storing,
+        and `jacgram.write_ntk` for data that does not fit in memory.
+
+        Args:
+            store: a path, a URL such as ``"s3://bucket/kernel.zarr"``, or a Zarr store.
+            pattern, method, accumulate: see `dense`. The pattern must keep the examples of both sides.
+            tile: examples per side in one tile, a number or a pair; one tile is one chunk. None lets the budget decide.
+            memory: what may be allocated beyond inputs and parameters, the tile included, by each process.
+            executor: who computes: ``Serial()`` or ``Dask(client)``.
+            resume: go on with what the store holds, if it is this kernel; False raises if it holds anything.
+            overwrite: remove a kernel that the store holds, and begin anew.
+            verify: read what is stored already, and recompute what is damaged.
+            progress: True for a bar, or listeners such as ``JsonLog("run.jsonl")``.
+
+        Returns:
+            The complete array, a `zarr.Array` opened for reading, with named dimensions. Every Zarr reader sees all of
+            it; `jacgram.open_kernel` tells more.
+
+        Raises:
+            StoreError: the store is full, cannot be written, is not ours, is damaged, or holds another kernel.
+            IncompleteKernelError: f raised on some tile, also when tried again; the other tiles are stored.
+            BudgetError: no tile fits ``memory``.
+            ArgumentError: y is a tree, or Jacobians are stacked, or J is taken with respect to x.
+            MissingDependencyError: Zarr is not installed.
+        """
+        if len(self._left.sides) > 1 or len(self._right.sides) > 1:
+            raise ArgumentError("write() of stacked Jacobians: a store holds one array. Fix: write each pair by itself.")
+        side1, side2 = self._left.sides[0], self._right.sides[0]
+        left: Examples = HeldExamples(side1)
+        sides = (left, left if side1.same_point(side2) else HeldExamples(side2))
+        kernel = lazy_kernel(
+            self.framework,
+            sides,
+            pattern,
+            conjugate=self._conjugate,
+            outer=self._outer,
+            accumulate=check_accumulate(accumulate),
+            method=method,
+        )
+        options = WriteOptions(tile, memory, executor, resume, overwrite, verify, progress)
+        return write_kernel(store, kernel, pattern, options)
 
     def matrix(self, *, method: Method = Auto(), memory: int | str | None = None, accumulate: Any = None) -> Any:
         """K as one two-dimensional array. Arguments as for `dense`."""

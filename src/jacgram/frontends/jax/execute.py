@@ -44,6 +44,22 @@ def run(function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         return jax.tree.unflatten(jax.tree.structure(shape), flat)
 
 
+def prepare(function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+    """`run` for many arrays of the shapes and dtypes of these: traced once, here, and closed-over values as they are now.
+
+    The result takes the arrays as one sequence.
+    """
+    with jax.default_matmul_precision("highest"):
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arrays)
+    consts, executable, treedef = list(closed.consts), _executable(closed), jax.tree.structure(shape)
+
+    def prepared(arrays: Sequence[Any]) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return jax.tree.unflatten(treedef, executable(consts, list(arrays)))
+
+    return prepared
+
+
 def _executable(closed: Any) -> Callable[..., Any]:
     key = fingerprint(closed.jaxpr)
     if key not in _executables:

@@ -9,7 +9,8 @@ import jax
 
 from jacgram.core.frontend import Struct
 from jacgram.errors import StructureError
-from jacgram.frontends.jax.execute import run
+from jacgram.frontends.jax.digest import program_digest
+from jacgram.frontends.jax.execute import prepare, run
 from jacgram.frontends.jax.program import OfInput, OfModule, OfParams, Program, output_leaves
 from jacgram.frontends.jax.side import JaxSide
 from jacgram.frontends.jax.trees import (
@@ -71,6 +72,14 @@ class JaxFrontend:
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """``function(*arrays)``, compiled and cached by what it computes, in full precision."""
         return run(function, arrays)
+
+    def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+        """`run` for many arrays of these shapes, traced once."""
+        return prepare(function, arrays)
+
+    def digest(self, side: Any) -> str:
+        """What f computes and how it is differentiated, from its traced program."""
+        return program_digest(side)
 
 
 def _has_parameters(f: Any) -> bool:

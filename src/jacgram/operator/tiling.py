@@ -1,0 +1,149 @@
+"""Which examples make one tile of a stored kernel, and by which Plan each tile is computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jacgram.arrays import adapter
+from jacgram.arrays.measure import device
+from jacgram.core.dtypes import itemsize
+from jacgram.errors import ArgumentError, BudgetError
+from jacgram.operator.compute import make_task
+from jacgram.operator.tiles import LazyKernel, sized
+from jacgram.plan.make import make_plan
+from jacgram.plan.plan import Plan
+from jacgram.plan.strategies import Auto, MatrixFree, Structured
+from jacgram.plan.task import Task
+
+_TILE_BYTES = 32 << 20
+"""Largest tile that is chosen: what a kill can cost, and what workers share out, should be small beside the kernel."""
+_COPIES = 2
+"""Copies of a tile, beside those of its computation, while it is written: its mirror image, and what is being encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a kernel is cut.
+
+    Attributes:
+        tile: examples of side 1 and of side 2 in one tile.
+        plan: the plan of one tile.
+        task: the task of one example of each side.
+        examples: number of examples of side 1 and of side 2.
+    """
+
+    tile: tuple[int, int]
+    plan: Plan
+    task: Task
+    examples: tuple[int, int]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether tiles below the diagonal are mirror images."""
+        return self.task.triangle and self.tile[0] == self.tile[1]
+
+    def clipped(self, tile: int | tuple[int, int]) -> tuple[int, int]:
+        """A tile as the caller gives it, as it would be for these examples."""
+        return _checked(tile, self.examples, self.task)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Memory that computing and writing a tile takes, by the plan's figures."""
+        return self.plan.peak_bytes + _COPIES * tile_bytes(self.task, self.tile)
+
+
+def tile_bytes(task: Task, tile: tuple[int, int]) -> int:
+    """Bytes of one tile."""
+    return math.prod(task.pairs[0].wanted.with_examples(*tile).shape) * itemsize(task.dtype)
+
+
+def choose_tiling(kernel: LazyKernel, tile: int | tuple[int, int] | None, memory_bytes: int) -> Tiling:
+    """The tiling for a budget.
+
+    Args:
+        kernel: what to compute.
+        tile: examples per side; None for the largest tile, up to 32 MiB, that is computed in one piece within budget.
+        memory_bytes: the budget, the writing of a tile included.
+
+    Raises:
+        BudgetError: no tile fits.
+        ArgumentError: ``tile`` is no positive number or pair of them.
+    """
+    n = (kernel.left.n, kernel.right.n)
+    task = make_task(kernel.request(), kernel.method)
+    if tile is not None:
+        return _planned(kernel, task, _checked(tile, n, task), memory_bytes)
+    chosen = _largest(task, n)
+    while True:
+        smallest = max(chosen) <= 1
+        try:
+            tiling = _planned(kernel, task, chosen, memory_bytes)
+            if smallest or _is_whole(kernel, tiling, memory_bytes):
+                return tiling
+        except BudgetError:
+            if smallest:
+                raise
+        chosen = _smaller(n, chosen)
+
+
+def given_tiling(kernel: LazyKernel, tile: tuple[int, int], plan: Plan) -> Tiling:
+    """A tiling decided before."""
+    return Tiling(tile, plan, make_task(kernel.request(), kernel.method), (kernel.left.n, kernel.right.n))
+
+
+def _planned(kernel: LazyKernel, task: Task, tile: tuple[int, int], memory_bytes: int) -> Tiling:
+    allowed = memory_bytes - _COPIES * tile_bytes(task, tile)
+    plan = _plan(kernel, sized(task, tile), max(allowed, 1))
+    return Tiling(tile, plan, task, (kernel.left.n, kernel.right.n))
+
+
+def _plan(kernel: LazyKernel, task: Task, allowed: int) -> Plan:
+    method = kernel.method
+    chosen = method.device if isinstance(method, Auto | Structured) else None
+    return make_plan(task, method, allowed, chosen or device(adapter(kernel.framework)))
+
+
+def _is_whole(kernel: LazyKernel, tiling: Tiling, memory_bytes: int) -> bool:
+    """Whether tiles need not be smaller: they are computed in one piece, or piece by piece because that is faster."""
+    if tiling.plan.one_tile or isinstance(kernel.method, MatrixFree):
+        return True
+    if tiling.plan.method != "matrix-free":
+        return False
+    allowed = memory_bytes - _COPIES * tile_bytes(tiling.task, tiling.tile)
+    try:
+        other = make_plan(sized(tiling.task, tiling.tile), Structured(), max(allowed, 1), device(adapter(kernel.framework)))
+    except BudgetError:
+        return False
+    return other.one_tile
+
+
+def _checked(tile: int | tuple[int, int], n: tuple[int, int], task: Task) -> tuple[int, int]:
+    pair = (tile, tile) if isinstance(tile, int) else tile
+    if len(pair) != 2 or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in pair):
+        raise ArgumentError(f"tile must be a positive number of examples, or a pair of them, got {tile!r}.")
+    if task.pairs[0].wanted.paired and pair[0] != pair[1]:
+        raise ArgumentError(f"tile={tile!r}: the pattern pairs examples of both sides. Fix: pass one number.")
+    return _clipped(pair, n)
+
+
+def _clipped(tile: tuple[int, int], n: tuple[int, int]) -> tuple[int, int]:
+    return max(1, min(tile[0], n[0])), max(1, min(tile[1], n[1]))
+
+
+def _largest(task: Task, n: tuple[int, int]) -> tuple[int, int]:
+    """The largest even tile within `_TILE_BYTES`; square, but for a side with fewer examples."""
+    tile = _clipped((max(n), max(n)), n)
+    while tile_bytes(task, tile) > _TILE_BYTES and max(tile) > 1:
+        tile = _smaller(n, tile)
+    return tile
+
+
+def _smaller(n: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:
+    """A tile of about seven tenths of the larger side, cutting its examples evenly."""
+    size = max(tile)
+    total = max(n)
+    pieces = max(math.ceil(total / size) + 1, math.ceil(total / max(1, 0.7 * size)))
+    smaller = min(math.ceil(total / pieces), size - 1)
+    return _clipped((smaller, smaller), n)
+

@@ -1,0 +1,88 @@
+"""Small files in any Zarr store, written so that they are there after a crash, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
+
+from jacgram.store.compat import get_bytes, names, to_buffer, wait
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files beside the array.
+
+    On a local disk a file is written under another name, flushed to the disk and renamed, and the folder is flushed too.
+    Object stores do as much on their own.
+
+    Attributes:
+        store: the Zarr store.
+    """
+
+    store: Store
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of a store on a local disk."""
+        return Path(self.store.root) if isinstance(self.store, LocalStore) else None
+
+    def read(self, key: str) -> bytes | None:
+        """The content of a file, or None."""
+        if self.root is None:
+            return wait(get_bytes(self.store, key))
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Writes a file durably and at once."""
+        if self.root is None:
+            wait(self.store.set(key, to_buffer(data)))
+            return
+        path = self.root / key
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+
+    def flush(self, key: str) -> None:
+        """Makes a file that Zarr has written durable."""
+        if self.root is not None:
+            _flush(self.root / key)
+            _flush((self.root / key).parent)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of the files directly under a prefix, folders included."""
+        if self.root is None:
+            return wait(names(self.store, prefix))
+        try:
+            return os.listdir(self.root / prefix)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def delete(self, key: str) -> None:
+        """Removes a file, if it is there."""
+        wait(self.store.delete(key))
+
+
+def _flush(path: Path) -> None:
+    handle: Any = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
