@@ -1,0 +1,272 @@
+"""Products with J, its transposes and its Gram matrices, against the oracle."""
+
+import numpy as np
+import pytest
+
+import jacgram
+from jacgram.errors import ArgumentError, StructureError
+from kit import oracle, zoo
+from kit.native import array, seeds_problem
+
+SMOOTH = ["dense", "conv", "recurrent", "attention", "tied_embedding", "dict_output", "unused", "derivative"]
+
+
+def _jacobians(name, framework, n1=3, n2=2):
+    f, params, x1 = zoo.MODELS[name].on(framework, n1)
+    _, _, x2 = zoo.MODELS[name].on(framework, n2, seed=1)
+    pairs = [(jacgram.Jacobian(f, x, params=params), oracle.jacobian(f, x, params)) for x in (x1, x2)]
+    return pairs, params, f
+
+
+def _random_like(framework, tree, rng):
+    if isinstance(tree, dict):
+        return {key: _random_like(framework, part, rng) for key, part in tree.items()}
+    return array(framework, rng.standard_normal(tuple(tree.shape)))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_products(name, framework):
+    rng = np.random.default_rng(0)
+    ((J1, D1), (J2, D2)), params, f = _jacobians(name, framework)
+    u = _random_like(framework, params, rng)
+    oracle.check(J1 @ u, oracle.push(D1, u))
+    _, _, x2 = zoo.MODELS[name].on(framework, 2, seed=1)
+    v = _random_like(framework, f(params, x2), rng)
+    pulled = oracle.pull(D2, v)
+    found = [oracle.to_numpy(leaf).reshape(-1) for leaf in oracle.leaves(J2.T @ v)]
+    for a, b in zip(found, pulled, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    K = J1 @ J2.T
+    flat = np.concatenate([oracle.to_numpy(leaf).reshape(-1) for leaf in oracle.leaves(v)])
+    expected = oracle.matrix(D1, D2) @ flat
+    got = np.concatenate([oracle.to_numpy(leaf).reshape(-1) for leaf in oracle.leaves(K @ v)])
+    np.testing.assert_allclose(got, expected, atol=1e-10)
+    np.testing.assert_allclose(oracle.to_numpy(K @ array(framework, flat)), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_matrix_diagonal_and_trace(name, framework):
+    ((J1, D1), (J2, D2)), _, _ = _jacobians(name, framework)
+    K = J1 @ J2.T
+    oracle.check(K.matrix(), [oracle.matrix(D1, D2)])
+    assert K.shape == oracle.matrix(D1, D2).shape
+    oracle.check(K.T.matrix(), [oracle.matrix(D2, D1)])
+    square = J1 @ J1.H
+    oracle.check(square.diagonal(), [np.diag(oracle.matrix(D1))])
+    oracle.check(square.trace(), [np.trace(oracle.matrix(D1))])
+
+
+def test_complex_transposes(framework):
+    ((J1, D1), (J2, D2)), _, _ = _jacobians("holomorphic", framework)
+    A = oracle.matrix(D1, D2)
+    rows2 = np.concatenate([np.hstack(rows.leaves) for rows in D2])
+    rows1 = np.concatenate([np.hstack(rows.leaves) for rows in D1])
+    plain = rows1 @ rows2.T
+    for K, expected in (
+        (J1 @ J2.H, A),
+        ((J1 @ J2.H).T, A.T),
+        ((J1 @ J2.H).H, A.conj().T),
+        (J1 @ J2.T, plain),
+        ((J1 @ J2.T).T, plain.T),
+        ((J1 @ J2.T).H, plain.conj().T),
+        ((J1 @ J2.H).T.T, A),
+        ((J1 @ J2.T).H.H, plain),
+    ):
+        oracle.check(K.matrix(), [expected])
+        v = np.random.default_rng(0).standard_normal(expected.shape[1]) * (1 + 0.5j)
+        np.testing.assert_allclose(oracle.to_numpy(K @ array(framework, v)), expected @ v, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.MatrixFree(), jacgram.Materialize()])
+def test_two_checkpoints(method, framework):
+    f, first, x1 = zoo.MODELS["attention"].on(framework, 3)
+    _, second, x2 = zoo.MODELS["attention"].on(framework, 2, seed=1, params_seed=1)
+    K = jacgram.Jacobian(f, x1, params=first) @ jacgram.Jacobian(f, x2, params=second).T
+    expected = oracle.gram(oracle.jacobian(f, x1, first), oracle.jacobian(f, x2, second))
+    oracle.check(K.dense(method=method), expected)
+
+
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.MatrixFree(), jacgram.Materialize()])
+def test_two_functions(method, framework):
+    f, params, x1 = zoo.MODELS["dense"].on(framework, 3)
+    _, _, x2 = zoo.MODELS["dense"].on(framework, 2, seed=1)
+
+    def loss(p, x):
+        return (f(p, x) ** 2).sum(1)
+
+    K = jacgram.Jacobian(f, x1, params=params) @ jacgram.Jacobian(loss, x2, params=params).T
+    expected = oracle.gram(oracle.jacobian(f, x1, params), oracle.jacobian(loss, x2, params))
+    oracle.check(K.dense(method=method), expected)
+    oracle.check(K.dense("n i, m -> n m", method=method), [expected[0].sum(2)])
+
+
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.MatrixFree(), jacgram.Materialize()])
+def test_vstack(method, framework):
+    f, params, x1 = zoo.MODELS["dense"].on(framework, 3)
+    _, _, x2 = zoo.MODELS["dense"].on(framework, 2, seed=1)
+
+    def edge(p, x):
+        return f(p, x).sum(1) ** 2
+
+    J = jacgram.vstack([jacgram.Jacobian(f, x1, params=params), jacgram.Jacobian(edge, x2, params=params)])
+    D = oracle.jacobian(f, x1, params) + oracle.jacobian(edge, x2, params)
+    K = J @ J.T
+    oracle.check(K.matrix(method=method), [oracle.matrix(D)])
+    dense = K.dense(method=method)
+    oracle.check([block for row in dense for block in row], oracle.gram(D))
+    v = np.random.default_rng(0).standard_normal(K.shape[1])
+    np.testing.assert_allclose(
+        oracle.to_numpy(K @ array(framework, v)), oracle.matrix(D) @ v, atol=1e-9 * np.abs(oracle.matrix(D)).max()
+    )
+    oracle.check(K.diagonal(method=method), [np.diag(oracle.matrix(D))])
+    assert isinstance(J @ params, tuple)
+
+
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.Structured(), jacgram.MatrixFree(), jacgram.Materialize()])
+def test_by_leaf_adds_up(method, framework):
+    f, params, x = zoo.MODELS["tied_embedding"].on(framework, 3)
+    parts = jacgram.ntk(f, x, params=params, method=method, by_leaf=True)
+    assert set(parts) == set(params)
+    J = oracle.jacobian(f, x, params)
+    for position, key in enumerate(sorted(params)):
+        oracle.check(parts[key], oracle.gram(J, leaf=position))
+
+
+def test_scipy_runs_on_it(framework):
+    linalg = pytest.importorskip("scipy.sparse.linalg")
+    f, params, x = zoo.MODELS["dense"].on(framework, 6)
+    J = jacgram.Jacobian(f, x, params=params)
+    operator = (J @ J.T).to_scipy()
+    dense = oracle.matrix(oracle.jacobian(f, x, params))
+    values = linalg.eigsh(operator, k=3, return_eigenvectors=False)
+    np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(dense)[-3:], rtol=1e-8)
+    b = dense @ np.ones(dense.shape[1])
+    solution, info = linalg.cg(operator, b, rtol=1e-12)
+    assert info == 0
+    np.testing.assert_allclose(dense @ solution, b, rtol=1e-6)
+    np.testing.assert_allclose(operator.T @ b, dense.T @ b, rtol=1e-9)
+
+
+METHODS = [
+    jacgram.Auto(),
+    jacgram.Structured(),
+    jacgram.MatrixFree(),
+    jacgram.MatrixFree(block=2),
+    jacgram.Materialize(),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_the_known_figures(method, framework):
+    f, x1, x2, expected = seeds_problem(framework)
+    for found in (
+        jacgram.gram(f, x1, x2, method=method),
+        (jacgram.Jacobian(f, x1) @ jacgram.Jacobian(f, x2).T).dense(method=method),
+    ):
+        assert "float32" in str(found.dtype)
+        np.testing.assert_allclose(oracle.to_numpy(found), expected, rtol=0, atol=2e-6 * expected.max())
+
+
+def test_products_of_the_known_problem(framework):
+    f, x1, x2, expected = seeds_problem(framework)
+    J1, J2 = jacgram.Jacobian(f, x1), jacgram.Jacobian(f, x2)
+    f64, *points, _ = seeds_problem(framework, np.float64)
+    D1, D2 = (oracle.jacobian(f64, x) for x in points)
+    rng = np.random.default_rng(0)
+    u, v = (rng.standard_normal(n).astype(np.float32) for n in (10000, 5))
+    K = J1 @ J2.T
+    for found, wanted in (
+        (J1 @ array(framework, u), D1[0].leaves[0] @ u),
+        (J2.T @ array(framework, v), v @ D2[0].leaves[0]),
+        (K @ array(framework, v), expected @ v),
+        (K.T @ array(framework, v), expected.T @ v),
+    ):
+        np.testing.assert_allclose(oracle.to_numpy(found), wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
+
+
+def test_rebound_closures_are_seen(framework):
+    f, x1, x2, _ = seeds_problem(framework)
+    scale = array(framework, np.float32(1.0))
+
+    def g(x):
+        return f(x) * scale
+
+    first = oracle.to_numpy(jacgram.gram(g, x1, x2))
+    scale = array(framework, np.float32(3.0))
+    np.testing.assert_allclose(oracle.to_numpy(jacgram.gram(g, x1, x2)), 9 * first, rtol=1e-5)
+
+
+class TestBadInput:
+    def test_both_jacobians_untransposed(self, framework):
+        ((J1, _), (J2, _)), _, _ = _jacobians("dense", framework)
+        with pytest.raises(ArgumentError, match="J1 @ J2 multiplies two Jacobians"):
+            J1 @ J2
+
+    def test_vectors_of_the_wrong_shape(self, framework):
+        ((J1, _), _), _, _ = _jacobians("dense", framework)
+        with pytest.raises(StructureError, match="u"):
+            J1 @ array(framework, np.ones(7))
+        with pytest.raises(StructureError, match="v"):
+            J1.T @ array(framework, np.ones(7))
+        with pytest.raises(StructureError, match="v"):
+            (J1 @ J1.T) @ array(framework, np.ones((3, 4, 1)))
+
+    def test_different_variables(self, framework):
+        ((J1, _), _), _, _ = _jacobians("dense", framework)
+        ((J2, _), _), _, _ = _jacobians("loop", framework)
+        with pytest.raises(StructureError, match="the variables of J1 and J2 differ in structure or shape"):
+            J1 @ J2.T
+        with pytest.raises(StructureError, match="the variables of the first Jacobian and Jacobian 1 differ"):
+            jacgram.vstack([J1, J2])
+        _, _, x = zoo.MODELS["loop"].on(framework, 2)
+        with pytest.raises(StructureError, match="one is taken with respect to parameters, the other"):
+            J1 @ jacgram.Jacobian(lambda a: a * 2, x).T
+
+    def test_nothing_to_stack(self):
+        with pytest.raises(ArgumentError, match="vstack got no Jacobians"):
+            jacgram.vstack([])
+        with pytest.raises(StructureError, match="item 0 is int, expected a Jacobian"):
+            jacgram.vstack([3])
+
+    def test_conjugates_that_are_no_jacobian(self, framework):
+        ((J, _), _), _, _ = _jacobians("holomorphic", framework)
+        with pytest.raises(ArgumentError, match=r"J\.H\.T is the conjugate of J"):
+            _ = J.H.T
+        with pytest.raises(ArgumentError, match=r"J\.T\.H is the conjugate of J"):
+            _ = J.T.H
+
+    def test_diagonal_of_a_rectangle(self, framework):
+        ((J1, _), (J2, _)), _, _ = _jacobians("dense", framework)
+        with pytest.raises(ArgumentError, match="need a square K"):
+            (J1 @ J2.T).diagonal()
+
+    def test_a_plan_for_another_kernel(self, framework):
+        ((J1, _), (J2, _)), _, _ = _jacobians("dense", framework)
+        plan = (J1 @ J1.T).plan()
+        with pytest.raises(ArgumentError, match="plan was made for"):
+            (J1 @ J2.T).dense(plan=plan)
+        oracle_free = (J1 @ J1.T).dense(plan=plan)
+        assert oracle_free.shape == (3, 3, 4, 4)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"method": "auto"},
+                r"method must be Auto\(\), Structured\(\), MatrixFree\(\) or Materialize\(\), got 'auto'",
+            ),
+            ({"method": jacgram.Auto}, r"Call it: strategies are objects"),
+            ({"memory": 0}, "memory must be positive"),
+            ({"memory": "many"}, "memory cannot be read from 'many'"),
+            ({"accumulate": "float16"}, "accumulate must be None, 'float32' or 'float64'"),
+            ({"pattern": "n, m -> n"}, "side 1 names 1 axes of an output with 2"),
+        ],
+    )
+    def test_options(self, options, message, framework):
+        f, params, x = zoo.MODELS["dense"].on(framework, 2)
+        with pytest.raises(ArgumentError, match=message):
+            jacgram.ntk(f, x, params=params, **options)
+
+    def test_block_of_no_rows(self):
+        with pytest.raises(ArgumentError, match=r"MatrixFree\(block=…\) must be None or at least 1, got 0"):
+            jacgram.MatrixFree(block=0)
