@@ -8,10 +8,13 @@ import pytest
 # Float64 in JAX, so that tests can tell exact from nearly exact. Tests of float32 make float32 arrays.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the time of these tests is XLA compiling small programs that run once: compile quickly rather than well.
+_xla = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; a pool of threads in each makes them wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    _xla += ["--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
+os.environ.setdefault("XLA_FLAGS", " ".join(_xla))
 
 INSTALLED = tuple(name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None)
 
