@@ -110,6 +110,20 @@ def training_batch_norms(modules: Sequence[nn.Module]) -> list[str]:
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
+class Precisions(torch.overrides.TorchFunctionMode):
+    """Sees the coarsest precision of all results: norm layers of float64 models compute in float32, say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coarsest = 0.0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and (out.is_floating_point() or out.is_complex()):
+            self.coarsest = max(self.coarsest, torch.finfo(out.dtype).eps)
+        return out
+
+
 class RefuseBatchStatistics(torch.overrides.TorchFunctionMode):
     """Raises where a batch norm in training mode is called, instead of mixing examples."""
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jacgram.errors import InteractingExamplesError, StructureError
-from jacgram.frontends.torch.calling import training_batch_norms
-from jacgram.frontends.torch.outputs import output_leaves
+from jacgram.frontends.torch.calling import Precisions, training_batch_norms
 from jacgram.frontends.torch.products import constants, pushforward
 from jacgram.frontends.torch.values import dtype_of
 
@@ -91,9 +90,9 @@ def check_examples(side: TorchSide) -> str:
     key = key_of(side)
     if not _examples_seen.get(side.program.f, key):
         few = _spread(side)
-        together, alone = _both_ways(few)
+        together, alone, gap = _both_ways(few)
         for path, a, b in zip(few.output_paths, together, alone, strict=True):
-            _compare(path, a, b, few)
+            _compare(path, a, b, few, gap)
         _examples_seen.put(side.program.f, key)
     return "checked"
 
@@ -106,23 +105,25 @@ def _spread(side: TorchSide) -> TorchSide:
     return replace(side.examples(0, CHECKED_EXAMPLES), x=x)
 
 
-def _both_ways(side: TorchSide) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Outputs of the batch, and of each example alone; both start from the same random state."""
-    with side.calling(), torch.no_grad():
-        together = output_leaves(side.program(constants(side.leaves), side.inputs()))[1]
-    with side.calling(), torch.no_grad():
+def _both_ways(side: TorchSide) -> tuple[list[torch.Tensor], list[torch.Tensor], float]:
+    """Outputs of the batch, of each example alone from the same random state, and the gap that rounding may cause."""
+    with side.calling(), Precisions() as seen:
+        together = [y.detach() for y in side.flat(constants(side.leaves))]
+    with side.calling():
         leaves = constants(side.leaves)
-        alone = [side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()]) for k in range(side.n)]
+        alone = [
+            [y.detach() for y in side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()])] for k in range(side.n)
+        ]
     for path, a, b in zip(side.output_paths, together, alone[0], strict=True):
         if tuple(a.shape) != (side.n, *b.shape[1:]):
             raise InteractingExamplesError(
                 f"f gives {_named(path)} of shape {tuple(a.shape)} for the whole batch of {side.n}, but of shape "
                 f"{tuple(b.shape)} for one example; {_FIX}."
             )
-    return together, [torch.cat(parts) for parts in zip(*alone, strict=True)]
+    return together, [torch.cat(parts) for parts in zip(*alone, strict=True)], tolerance(side, seen.coarsest)
 
 
-def _compare(path: str, together: torch.Tensor, alone: torch.Tensor, side: TorchSide) -> None:
+def _compare(path: str, together: torch.Tensor, alone: torch.Tensor, side: TorchSide, allowed: float) -> None:
     """Raise unless both agree to the rounding of the dtype, on the scale of the output; NaN and inf must coincide."""
     wide = torch.complex128 if together.is_complex() else torch.float64
     a, b = together.to(wide), alone.to(wide)
@@ -130,7 +131,7 @@ def _compare(path: str, together: torch.Tensor, alone: torch.Tensor, side: Torch
     same = finite | (a.isnan() & b.isnan()) | (a == b)
     scale = max(_largest(a[finite]), _largest(b[finite]))
     gap = _largest(a[finite] - b[finite])
-    if bool(same.all()) and gap <= tolerance(side) * scale:
+    if bool(same.all()) and gap <= allowed * scale:
         return
     layers = training_batch_norms(side.program.modules())
     culprit = f" (batch norm in training mode: {', '.join(layers[:3])})" if layers else ""
@@ -148,10 +149,15 @@ def _named(path: str) -> str:
     return f"output {path!r}" if path else "an output"
 
 
-def tolerance(side: TorchSide) -> float:
-    """Relative gap that rounding alone may cause: the square root of the coarsest precision in play."""
+def tolerance(side: TorchSide, within: float = 0.0) -> float:
+    """Relative gap that rounding alone may cause: the square root of the coarsest precision in play.
+
+    Args:
+        side: f at a point.
+        within: the coarsest precision that f computes in, as `Precisions` saw it.
+    """
     structs = (*side.outputs, *side.variable)
-    return math.sqrt(max(torch.finfo(dtype_of(struct)).eps for struct in structs))
+    return math.sqrt(max(within, *(torch.finfo(dtype_of(struct)).eps for struct in structs)))
 
 
 def check_holomorphic(side: TorchSide) -> None:

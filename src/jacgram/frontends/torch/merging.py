@@ -49,7 +49,7 @@ class Layout:
                 self.slots[key] = Slot(use, activation, list(use.cotangent.shape[1:]))
 
 
-def merged(layout: Layout, examples: Sequence[Sequence[Use]]) -> list[Use]:
+def merged(layout: Layout, examples: Sequence[Sequence[Use]], device: torch.device | str) -> list[Use]:
     """Uses of all examples ``(n, …)``, one per slot; cotangents shared in every example are shared."""
     keyed = [_keyed(uses) for uses in examples]
     stacks: dict[Any, torch.Tensor] = {}
@@ -60,9 +60,9 @@ def merged(layout: Layout, examples: Sequence[Sequence[Use]]) -> list[Use]:
         activation = None
         if slot.activation is not None:
             activations = [None if use is None else use.activation for use in found]
-            activation = _stacked(stacks, activations, slot.activation, slot.use.activation)
+            activation = _stacked(stacks, activations, slot.activation, slot.use.activation.dtype, device)
         sizes = [_seeds(cotangents, slot), *slot.cotangent[1:]]
-        cotangent = _stacked(stacks, cotangents, sizes, slot.use.cotangent)
+        cotangent = _stacked(stacks, cotangents, sizes, slot.use.cotangent.dtype, device)
         result.append(Use(slot.use.leaf, slot.use.view, slot.use.kind, activation, cotangent))
     return result
 
@@ -84,17 +84,23 @@ def _keyed(uses: Sequence[Use]) -> dict[Key, Use]:
 
 
 def _stacked(
-    stacks: dict[Any, torch.Tensor], parts: Sequence[torch.Tensor | None], sizes: Sequence[int], like: torch.Tensor
+    stacks: dict[Any, torch.Tensor],
+    parts: Sequence[torch.Tensor | None],
+    sizes: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
 ) -> torch.Tensor:
-    key = tuple(None if part is None else id(part) for part in parts), tuple(sizes)
+    key = tuple(None if part is None else id(part) for part in parts), tuple(sizes), dtype
     if key not in stacks:
-        stacks[key] = torch.cat([_filled(part, sizes, like) for part in parts])
+        stacks[key] = torch.cat([_filled(part, sizes, dtype, device) for part in parts])
     return stacks[key]
 
 
-def _filled(part: torch.Tensor | None, sizes: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+def _filled(
+    part: torch.Tensor | None, sizes: Sequence[int], dtype: torch.dtype, device: torch.device | str
+) -> torch.Tensor:
     if part is None:
-        return torch.zeros((1, *sizes), dtype=like.dtype, device=like.device)
+        return torch.zeros((1, *sizes), dtype=dtype, device=device)
     if list(part.shape[1:]) == list(sizes):
         return part
     missing = [size - have for size, have in zip(sizes, part.shape[1:], strict=True)]

@@ -32,6 +32,14 @@ def prelu(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.where(x > 0, x, along_channels * x)
 
 
+def bilinear(
+    input1: torch.Tensor, input2: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A linear layer of products of entries; the fused one has no batching rule."""
+    pairs = input1[..., :, None] * input2[..., None, :]
+    return functional.linear(pairs.flatten(-2), weight.flatten(1), bias)
+
+
 def embedding_bag(
     input: torch.Tensor,  # noqa: A002  (the name in PyTorch)
     weight: torch.Tensor,
@@ -170,6 +178,7 @@ OPENED: dict[Callable[..., Any], Callable[..., Any]] = {
     function: opened
     for names, opened in (
         (("prelu",), prelu),
+        (("bilinear",), bilinear),
         (("embedding_bag",), embedding_bag),
         (("multi_head_attention_forward",), attention),
         (("lstm",), lstm),

@@ -157,7 +157,8 @@ def _push_twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: T
 
 def first_line(error: Exception) -> str:
     """An error in one line, for a plan or another error's message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return line if len(line) <= 120 else f"{line[:117]}..."
 
 
 def detached(tensors: Sequence[Any], *, create_graph: bool) -> list[Any]:

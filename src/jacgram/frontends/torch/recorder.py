@@ -22,7 +22,7 @@ from jacgram.frontends.torch.opened import OPENED
 from jacgram.frontends.torch.recurrent import CannotOpenError
 from jacgram.frontends.torch.rules import ABSORBING, CARRIED, COUNTERPARTS, RULES, Call, UnreadableCallError, Used, axes
 from jacgram.frontends.torch.tape import Entry, Reading, Tape
-from jacgram.frontends.torch.weights import Weight, derived, flat_arguments
+from jacgram.frontends.torch.weights import COPIES, VIEWS, Weight, derived, flat_arguments
 
 _SHAPED_LIKE: dict[Callable[..., Any], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     torch.Tensor.view_as: lambda a, b: a.view(b.shape),
@@ -92,6 +92,9 @@ class Recorder(OpenCalls):
         if func in _SHAPED_LIKE and self._known(args[0]) and not self._known(args[1]):
             with self:
                 return _SHAPED_LIKE[func](*args)
+        if func is torch.Tensor.__getitem__ and self._known(args[0]):
+            args = (args[0], _with_numbers(args[1]))
+            tensors = [part for part in flat_arguments(args) if isinstance(part, torch.Tensor)]
         others = [tensor for tensor in tensors if id(tensor) not in self._weights]
         if any(map(self._is_data, others)) or (others and func in ABSORBING):
             return self._use(func, args, kwargs)
@@ -111,11 +114,13 @@ class Recorder(OpenCalls):
         written = args[0] if out is None and args else out
         parts = [written] if isinstance(written, torch.Tensor) else flat_arguments(written)
         outs = [part for part in parts if isinstance(part, torch.Tensor)]
-        in_place = out is None or any(part is arg for part in outs for arg in args)
         found = derived(func, args, kwargs, outs, self._known)
         for part, weight in zip(outs, found, strict=True):
+            is_written = out is None or any(part is arg for arg in args)
+            if is_written and func in COPIES | VIEWS:
+                continue  # nothing to convert: the same tensor came back
             if part.requires_grad and part.dtype.is_floating_point | part.dtype.is_complex:
-                self._weights[id(part)] = (part, weight.blurred() if in_place else weight)
+                self._weights[id(part)] = (part, weight.blurred() if is_written else weight)
         return out
 
     # Uses -------------------------------------------------------------------------------------------------------
@@ -125,25 +130,26 @@ class Recorder(OpenCalls):
         if into is not None and self._known(into):
             del self._weights[id(into)]  # data is written into a weight: no longer one, and the check will tell
             return func(*args, **kwargs)
-        func_read = COUNTERPARTS.get(func, func)
-        call = Call(func_read, args, kwargs, lambda value: id(value) in self._weights)
-        result = self._by_rule(call)
-        if result is None:
-            return self._read_whole(func, args, kwargs)
+        call = Call(COUNTERPARTS.get(func, func), args, kwargs, lambda value: id(value) in self._weights)
+        used = self._by_rule(call)
+        if used is None:
+            return self._read_whole(func, args, kwargs, None, f"no rule for {name_of(func)}")
+        result = self._noted(name_of(call.func), used)
+        if not isinstance(result, torch.Tensor):
+            return self._read_whole(
+                func, args, kwargs, result, f"{name_of(func)} of a weight that is no view of one leaf"
+            )
         return result if into is None else into.copy_(result)
 
-    def _by_rule(self, call: Call) -> torch.Tensor | None:
+    def _by_rule(self, call: Call) -> Used | None:
         rule = RULES.get(call.func)
         try:
-            used = None if rule is None else rule(call)
+            return None if rule is None else rule(call)
         except UnreadableCallError:
-            used = None
-        if used is None:
             return None
-        return self._noted(name_of(call.func), used)
 
-    def _noted(self, name: str, used: Used) -> torch.Tensor | None:
-        """The output after all readings were noted; None, and nothing noted, where one does not fit its record."""
+    def _noted(self, name: str, used: Used) -> torch.Tensor | list[int]:
+        """The output, after all readings were noted; or the weights whose readings fit no record, nothing noted."""
         activations = [None if r.activation is None else self._held(r.activation) for r in used.readings]
         output, held = self._marked(self._of_each_example(used.output))
         if held.requires_grad:
@@ -152,6 +158,7 @@ class Recorder(OpenCalls):
             )
             edge = get_gradient_edge(held)
             entries: list[Entry] = []
+            unfit: list[int] = []
             for reading, activation in zip(used.readings, activations, strict=True):
                 weight = self._known(reading.weight)
                 assert weight is not None
@@ -168,9 +175,12 @@ class Recorder(OpenCalls):
                     used.output.ndim,
                 )
                 if not fits(entry):
-                    return None
+                    unfit.append(id(reading.weight))
                 entries.append(entry)
-                self._note_mixed(name, weight, held)
+            if unfit:
+                return unfit
+            for entry in entries:
+                self._note_mixed(name, entry.weight, held)
             self.tape.entries.extend(entries)
         return output if used.after is None else used.after(output)
 
@@ -179,29 +189,32 @@ class Recorder(OpenCalls):
             if self._leaves[leaf].is_complex() != output.is_complex():
                 self.mixed[leaf] = f"{name} of real and complex numbers"
 
-    def _read_whole(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The call with a copy per example of each of its weights, which are then data."""
+    def _read_whole(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], which: list[int] | None, why: str
+    ) -> Any:
+        """The call with a copy per example of its weights (those in ``which``), which are then data."""
         is_carried = func in CARRIED
 
         def whole(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
-                known = self._known(value) is not None
-                return self._copied(value, name_of(func), is_carried=is_carried) if known else value
+                wanted = self._known(value) is not None and (which is None or id(value) in which)
+                return self._copied(value, why, is_carried=is_carried) if wanted else value
             if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
                 return type(value)(whole(part) for part in value)
             if isinstance(value, dict):
                 return {key: whole(part) for key, part in value.items()}
             return value
 
-        return func(*whole(args), **whole(kwargs))
+        args, kwargs = whole(args), whole(kwargs)
+        return func(*args, **kwargs) if which is None else self._call(func, args, kwargs)
 
-    def _copied(self, weight: torch.Tensor, name: str, *, is_carried: bool) -> torch.Tensor:
+    def _copied(self, weight: torch.Tensor, why: str, *, is_carried: bool) -> torch.Tensor:
         key = id(weight), transform_level(), is_carried
         if key not in self._whole:
             d = axes("d", weight.ndim)
-            kind: Kind = Einsum(None, d, d) if is_carried else Identity(f"no rule for {name}")
-            copy = self._noted(name, Used(weight.clone(), [Reading(weight, kind)]))
-            assert copy is not None
+            kind: Kind = Einsum(None, d, d) if is_carried else Identity(why)
+            copy = self._noted("copy", Used(weight.clone(), [Reading(weight, kind)]))
+            assert isinstance(copy, torch.Tensor), "a whole weight fits any record"
             self._whole[key] = copy
         return self._whole[key]
 
@@ -234,6 +247,17 @@ class Recorder(OpenCalls):
             held = activation.expand(self.tape.n, *activation.shape)
         held = held.clone() if self._copies else held
         return held if self._keep_graph else held.detach()
+
+
+def _with_numbers(key: Any) -> Any:
+    """An index with integers in place of tensors that hold one, the same for all examples: a view, then."""
+    if isinstance(key, tuple):
+        return tuple(_with_numbers(part) for part in key)
+    is_number = isinstance(key, torch.Tensor) and not key.ndim and not is_batched(key) and key.dtype in _INTEGERS
+    return int(key) if is_number else key
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def name_of(func: Callable[..., Any]) -> str:

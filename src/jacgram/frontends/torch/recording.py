@@ -75,7 +75,7 @@ def found_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level, *, 
         layout.include(found.uses)
     mixed = {leaf: why for found in each for leaf, why in found.mixed.items()}
     signature = frozenset(found.signature for found in each)
-    return Found(merged(layout, [found.uses for found in each]), signature, mixed, each[0].note)
+    return Found(merged(layout, [found.uses for found in each], side.device), signature, mixed, each[0].note)
 
 
 def shaped_uses(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
@@ -87,7 +87,7 @@ def shaped_uses(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
         each = [_shaped(one, n_seeds, level, k) for k in range(one.n)]
     for uses in each:
         side.shared.layout.include(uses)
-    return merged(side.shared.layout, each)
+    return merged(side.shared.layout, each, "meta")
 
 
 def _pulled(

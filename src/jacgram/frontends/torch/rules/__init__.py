@@ -47,7 +47,6 @@ def _register(names: tuple[str, ...], rule: Rule, *, absorbs_constants: bool = F
 
 
 for _names, _rule in (
-    (("linear",), products.linear),
     (("matmul", "__matmul__", "mm", "bmm", "mv", "dot"), products.matmul),
     (("__rmatmul__",), products.reversed_matmul),
     (("addmm",), products.addmm),
@@ -55,9 +54,15 @@ for _names, _rule in (
     (("baddbmm",), products.baddbmm),
     (("addbmm",), products.addbmm),
     (("einsum",), products.einsum),
-    (("bilinear",), products.bilinear),
     (("outer", "ger"), products.outer),
     (("tensordot",), products.tensordot),
+):
+    _register(_names, _rule)
+
+# Tables read at constant positions, and layers applied to constants, go on as data. Plain matrix products do not, for
+# they stand in what is computed from parameters alone: a spectral norm, say.
+for _names, _rule in (
+    (("linear",), products.linear),
     (("conv1d",), convolutions.convolution(1)),
     (("conv2d",), convolutions.convolution(2)),
     (("conv3d",), convolutions.convolution(3)),

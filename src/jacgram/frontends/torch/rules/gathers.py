@@ -38,9 +38,12 @@ def indexed(call: Call) -> Used | None:
     if len(chosen) != 1 or not isinstance(keys[chosen[0]], torch.Tensor):
         return None
     index: Any = keys[chosen[0]]
-    if index.dtype == torch.bool or index.dtype.is_floating_point or not index.ndim:
+    if index.dtype == torch.bool or index.dtype.is_floating_point:
         return None
-    return _rows(table, index, chosen[0], None)
+    if index.ndim:
+        return _rows(table, index, chosen[0], None)
+    one = _rows(table, index[None], chosen[0], None)
+    return Used(one.output, one.readings, lambda read: read.select(chosen[0], 0))
 
 
 def _without_ellipsis(keys: list[Any], ndim: int) -> list[Any]:

@@ -139,22 +139,6 @@ def einsum(call: Call) -> Used | None:
     return Used(output, [Reading(operands[at], Einsum(tuple(kept), tuple(out), tuple(parts[at])), activation)])
 
 
-def bilinear(call: Call) -> Used | None:
-    """``x1ᵀ W[k] x2 + b[k]``."""
-    x1, x2, weight, bias = call.bind("input1", "input2", "weight", bias=None)
-    if call.is_weight(x1) or call.is_weight(x2):
-        return None
-    output = functional.bilinear(x1, x2, weight, bias)
-    p = axes("p", x1.ndim - 1)
-    readings: list[Reading] = []
-    if call.is_weight(weight):
-        outer = x1[..., :, None] * x2[..., None, :]
-        readings.append(Reading(weight, Einsum((*p, "i", "j"), (*p, "k"), ("k", "i", "j")), outer))
-    if call.is_weight(bias):
-        readings.append(Reading(bias, Einsum(None, (*p, "k"), ("k",))))
-    return Used(output, readings)
-
-
 def outer(call: Call) -> Used | None:
     """``a bᵀ`` of two vectors."""
     a, b = _two(call)
