@@ -1,13 +1,22 @@
-"""The formula in one call: `gram`, `ntk` and `plan`, thin forms of `Jacobian` and `GramOperator`."""
+"""The formula in one call: `gram`, `ntk`, `plan` and `write_ntk`, thin forms of `Jacobian` and `GramOperator`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jacgram.arrays import adapter
+from jacgram.core.dtypes import check_accumulate
+from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
+from jacgram.execute.serial import Serial
+from jacgram.execute.work import Executor
 from jacgram.frontends.select import framework_of, load
 from jacgram.operator import GramOperator, Jacobian
+from jacgram.operator.blocks import ReadExamples
 from jacgram.operator.stack import Stack
+from jacgram.operator.tiles import LazyKernel, sized
+from jacgram.operator.tiling import Tiling, choose_tiling, tile_bytes
+from jacgram.operator.write import WriteOptions, lazy_kernel, write_kernel
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Method
 
@@ -94,6 +103,74 @@ def ntk(
     return operator.dense(pattern, method=method, memory=memory, accumulate=accumulate, by_leaf=by_leaf, plan=plan)
 
 
+def write_ntk(
+    store: Any,
+    f: Any,
+    x1: Any,
+    x2: Any = None,
+    *,
+    params: Any = None,
+    pattern: str | None = None,
+    method: Method = Auto(),
+    accumulate: Any = None,
+    tile: int | tuple[int, int] | None = None,
+    memory: int | str | None = None,
+    executor: Executor = Serial(),
+    resume: bool = True,
+    overwrite: bool = False,
+    verify: bool = False,
+    progress: Any = None,
+) -> Any:
+    """The empirical neural tangent kernel, out of core: `ntk` written to a Zarr array tile by tile.
+
+    Neither the kernel nor the examples need to fit in memory, and a killed run goes on where it stopped.
+
+    Args:
+        store: a path, a URL such as ``"s3://bucket/kernel.zarr"``, or a Zarr store.
+        f, params: see `ntk`.
+        x1, x2: examples, read in blocks as they are needed: a NumPy memory map, a Zarr or HDF5 array, or anything else
+            that has a shape and a dtype and can be sliced; or a tree of them. None stands for x1.
+        pattern, method, accumulate, tile, memory, executor, resume, overwrite, verify, progress: see
+            `GramOperator.write`.
+
+    Returns:
+        The complete `zarr.Array`, opened for reading; see `open_kernel`.
+
+    Raises:
+        As `GramOperator.write`.
+
+    Example:
+        >>> import jax.numpy as jnp, jacgram, tempfile
+        >>> store = tempfile.mkdtemp() + "/kernel.zarr"
+        >>> x, w = jnp.arange(8.0).reshape(4, 2), jnp.ones((2, 3))
+        >>> array = jacgram.write_ntk(store, lambda w, x: x @ w, x, params=w, tile=2, memory="64MiB")
+        >>> array.shape, array.metadata.dimension_names
+        ((4, 4, 3, 3), ('n', 'm', 'i', 'j'))
+    """
+    kernel = _read_kernel(f, x1, x2, params, pattern, method, accumulate)
+    options = WriteOptions(tile, memory, executor, resume, overwrite, verify, progress)
+    return write_kernel(store, kernel, pattern, options)
+
+
+def tile_plan(
+    f: Any,
+    x1: Any,
+    x2: Any = None,
+    *,
+    params: Any = None,
+    pattern: str | None = None,
+    method: Method = Auto(),
+    tile: int | tuple[int, int] | None = None,
+    memory: int | str | None = None,
+) -> tuple[Tiling, tuple[int, ...], int]:
+    """How `write_ntk` would cut and compute a kernel: its tiling, and the kernel's shape and bytes. Nothing is computed."""
+    kernel = _read_kernel(f, x1, x2, params, pattern, method, None)
+    budget = adapter(kernel.framework).free_bytes() // 2 if memory is None else parse_bytes(memory)
+    tiling = choose_tiling(kernel, tile, budget)
+    shape = sized(tiling.task, tiling.examples).pairs[0].wanted.shape
+    return tiling, shape, tile_bytes(tiling.task, tiling.examples)
+
+
 def plan(
     f: Any,
     x1: Any,
@@ -133,3 +210,21 @@ def _operator(f: Any, x1: Any, x2: Any, params: Any, *, create_graph: bool, with
         return left @ left.H
     side2 = frontend.side(f, x2, params, argument="x2", create_graph=create_graph)
     return left @ Jacobian.of(Stack(frontend, (side2,))).H
+
+
+def _read_kernel(
+    f: Any, x1: Any, x2: Any, params: Any, pattern: str | None, method: Method, accumulate: Any
+) -> LazyKernel:
+    """The kernel of examples that are read in blocks."""
+    framework = framework_of(params=params, x1=x1, x2=x2, f=f)
+    left = ReadExamples(framework, f, params, x1, "x1")
+    right = left if x2 is None or x2 is x1 else ReadExamples(framework, f, params, x2, "x2")
+    return lazy_kernel(
+        framework,
+        (left, right),
+        pattern,
+        conjugate=True,
+        outer=False,
+        accumulate=check_accumulate(accumulate),
+        method=method,
+    )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import jacgram
+from jacgram.cli import kernels
 from jacgram.core.optional import require
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+kernels.register(app)
 
 
 def _version(wanted: bool) -> None:

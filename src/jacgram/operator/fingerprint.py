@@ -12,6 +12,7 @@ from jacgram.operator.tiles import LazyKernel
 from jacgram.plan.plan import Plan
 from jacgram.store.header import Header
 
+_SAME = "as of side 1"
 _PACKAGES = ("jacgram", "numpy", "zarr")
 
 
@@ -24,12 +25,12 @@ def fingerprint(kernel: LazyKernel, plan: Plan) -> dict[str, str]:
     side1, side2 = request.sides
     frontend = load(kernel.framework)
     found = {
-        "f of side 1": frontend.digest(side1),
-        "f of side 2": frontend.digest(side2) if not kernel.same else "as of side 1",
-        "parameters of side 1": parameters_digest(side1),
-        "parameters of side 2": parameters_digest(side2) if not kernel.same else "as of side 1",
+        "f": frontend.digest(side1),
+        "parameters": parameters_digest(side1),
         "x1": kernel.left.data_digest(),
-        "x2": "as x1" if kernel.same else kernel.right.data_digest(),
+        "f of side 2": _SAME if kernel.same else frontend.digest(side2),
+        "parameters of side 2": _SAME if kernel.same else parameters_digest(side2),
+        "x2": _SAME if kernel.same else kernel.right.data_digest(),
         "pattern": _text(str((kernel.labels, kernel.conjugate, kernel.outer))),
         "precision": f"{request.result_dtype}, summed in {kernel.accumulate or 'the same'}",
         "method": repr(kernel.method),
@@ -60,7 +61,7 @@ def require_same(header: Header, kernel: LazyKernel, plan: Plan, where: str) -> 
     mine = fingerprint(kernel, plan)
     differ = [name for name in mine if mine[name] != header.fingerprint.get(name)]
     if differ:
-        raise StoreError(f"{where} holds another kernel: {', '.join(differ)} differ{'s' * (len(differ) == 1)}. {_FIX}")
+        raise StoreError(f"{where} holds another kernel, which differs from this one in: {', '.join(differ)}. {_FIX}")
 
 
 _FIX = "Fix: write to another path, or pass overwrite=True to replace what is there."

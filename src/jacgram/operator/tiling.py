@@ -15,6 +15,7 @@ from jacgram.plan.make import make_plan
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, MatrixFree, Structured
 from jacgram.plan.task import Task
+from jacgram.store.grid import TileGrid
 
 _TILE_BYTES = 32 << 20
 """Largest tile that is chosen: what a kill can cost, and what workers share out, should be small beside the kernel."""
@@ -42,6 +43,11 @@ class Tiling:
     def symmetric(self) -> bool:
         """Whether tiles below the diagonal are mirror images."""
         return self.task.triangle and self.tile[0] == self.tile[1]
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles."""
+        return TileGrid(self.examples, self.tile, self.symmetric, self.task.pairs[0].wanted.paired)
 
     def clipped(self, tile: int | tuple[int, int]) -> tuple[int, int]:
         """A tile as the caller gives it, as it would be for these examples."""
