@@ -163,7 +163,7 @@ def tile_plan(
     tile: int | tuple[int, int] | None = None,
     memory: int | str | None = None,
 ) -> tuple[Tiling, tuple[int, ...], int]:
-    """How `write_ntk` would cut and compute a kernel: its tiling, and the kernel's shape and bytes. Nothing is computed."""
+    """How `write_ntk` would cut a kernel, and the kernel's shape and bytes. Nothing is computed."""
     kernel = _read_kernel(f, x1, x2, params, pattern, method, None)
     budget = adapter(kernel.framework).free_bytes() // 2 if memory is None else parse_bytes(memory)
     tiling = choose_tiling(kernel, tile, budget)

@@ -1,8 +1,8 @@
 """Tiles on a Dask cluster that the caller brings: local processes, SSH, SLURM, Kubernetes.
 
 The client hands out tiles, a few at a time to each worker thread, so that a worker stays on its block row. Tasks return
-ids alone, and whether a tile is done is a question to the store's manifest: a worker that dies takes nothing with it but
-the tiles it was at.
+ids alone, and whether a tile is done is a question to the store's manifest: a worker that dies takes nothing with it
+but the tiles it was at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens while a kernel is written, as values. Progress bars, logs and summaries listen; nothing else depends on it."""
+"""What happens while a kernel is written, as values to which progress bars, logs and summaries listen."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def listeners_of(progress: Any, default: Callable[[], Listener]) -> list[Listene
     for listener in many:
         if not callable(listener) or isinstance(listener, type):
             raise ArgumentError(
-                f"progress must be None, True, or listeners, functions of an event such as jacgram.JsonLog('run.jsonl'); "
+                "progress must be None, True, or listeners, functions of an event such as jacgram.JsonLog('a.jsonl'), "
                 f"got {listener!r}."
             )
     return many

@@ -11,8 +11,8 @@ from jacgram.execute.events import Tile
 class RowQueue:
     """Tiles still to be begun, handed out so that lanes stay on their rows.
 
-    A lane whose row is done takes a row that nobody has begun; when there is none, the end of the row with most left, so
-    that at the end all lanes have work.
+    A lane whose row is done takes a row that nobody has begun; when there is none, the end of the row with most left,
+    so that at the end all lanes have work.
 
     Args:
         tiles: the tiles, row by row.

@@ -16,6 +16,7 @@ class Worker(Protocol):
 
     def run(self, tile: Tile) -> None:
         """Computes a tile, writes it and records it; nothing where it is recorded already."""
+        ...
 
 
 class Work(Protocol):
@@ -28,9 +29,11 @@ class Work(Protocol):
 
     def open(self) -> Worker:
         """The live state, made in the process that computes."""
+        ...
 
     def outcome(self, tile: Tile) -> TileFinished | None:
         """What is recorded of a tile; None where it is not done."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Executor(Protocol):
         Returns:
             The tiles that failed for good.
         """
+        ...
 
 
 def describe(error: BaseException) -> str:

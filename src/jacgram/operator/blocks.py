@@ -32,12 +32,15 @@ class Examples(Protocol):
 
     def sample(self) -> Side:
         """A side of some of the examples, at which f is checked and described."""
+        ...
 
     def side(self, start: int, size: int) -> Side:
         """The side of a block of examples."""
+        ...
 
     def data_digest(self) -> str:
         """Digest of the examples' content."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,9 @@ class ReadExamples:
         xp = adapter(self.framework)
         leaves = list(_leaves(self.x, self.argument))
         native = [type(leaf).__module__.partition(".")[0] in ("jax", "jaxlib", "torch") for leaf in leaves]
-        read = [_native_rows(xp, leaf) if own else _foreign_rows(leaf) for leaf, own in zip(leaves, native, strict=True)]
+        read = [
+            _native_rows(xp, leaf) if own else _foreign_rows(leaf) for leaf, own in zip(leaves, native, strict=True)
+        ]
         return _digest(list(zip(read, leaves, strict=True)))
 
     def __reduce__(self) -> Any:
@@ -191,8 +196,8 @@ def _mapped(tree: Any, function: Callable[[Any], Any], argument: str) -> Any:
         parts = {field.name: _mapped(getattr(tree, field.name), function, argument) for field in fields(tree)}
         return replace(tree, **parts)
     raise StructureError(
-        f"{argument} holds a {type(tree).__name__}, expected arrays, or anything with shape and dtype that can be sliced "
-        "(a numpy.memmap, a Zarr array), in dicts, lists, tuples or data classes."
+        f"{argument} holds a {type(tree).__name__}, expected arrays, or anything with shape and dtype that can be "
+        "sliced (a numpy.memmap, a Zarr array), in dicts, lists, tuples or data classes."
     )
 
 

@@ -24,7 +24,7 @@ def fingerprint(kernel: LazyKernel, plan: Plan) -> dict[str, str]:
     request = kernel.request()
     side1, side2 = request.sides
     frontend = load(kernel.framework)
-    found = {
+    return {
         "f": frontend.digest(side1),
         "parameters": parameters_digest(side1),
         "x1": kernel.left.data_digest(),
@@ -36,7 +36,6 @@ def fingerprint(kernel: LazyKernel, plan: Plan) -> dict[str, str]:
         "method": repr(kernel.method),
         "plan": _text(plan.to_json()),
     }
-    return found
 
 
 def versions(framework: str) -> dict[str, str]:

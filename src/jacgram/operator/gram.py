@@ -196,9 +196,9 @@ class GramOperator:
             ArgumentError: y is a tree, or Jacobians are stacked, or J is taken with respect to x.
             MissingDependencyError: Zarr is not installed.
         """
-        if len(self._left.sides) > 1 or len(self._right.sides) > 1:
-            raise ArgumentError("write() of stacked Jacobians: a store holds one array. Fix: write each pair by itself.")
-        side1, side2 = self._left.sides[0], self._right.sides[0]
+        (side1, *more1), (side2, *more2) = self._left.sides, self._right.sides
+        if more1 or more2:
+            raise ArgumentError("write() of stacked Jacobians: a store holds one array. Fix: write each pair alone.")
         left: Examples = HeldExamples(side1)
         sides = (left, left if side1.same_point(side2) else HeldExamples(side2))
         kernel = lazy_kernel(

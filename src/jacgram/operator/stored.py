@@ -12,6 +12,7 @@ from jacgram.errors import IncompleteKernelError, StoreError
 from jacgram.operator.exports import data_array, scipy_blocks
 from jacgram.operator.streaming import matrix_shape, product
 from jacgram.plan.plan import Plan
+from jacgram.store.grid import opposite
 from jacgram.store.header import Header
 from jacgram.store.select import kernel_store
 
@@ -48,8 +49,8 @@ def open_kernel(store: Any, *, allow_incomplete: bool = False) -> StoredKernel:
     if not kernel.complete and not allow_incomplete:
         done, total = kernel.progress
         raise IncompleteKernelError(
-            f"{stored.where} is not finished: {done} of {total} tiles are done. Fix: run the call that writes it again, "
-            "which goes on with it, or pass allow_incomplete=True to read what is there."
+            f"{stored.where} is not finished: {done} of {total} tiles are done. Fix: run the call that writes it "
+            "again, which goes on with it, or pass allow_incomplete=True to read what is there."
         )
     return kernel
 
@@ -106,7 +107,7 @@ class StoredKernel:
         for tile in self._done:
             found[tile] = True
             if self.header.grid.is_mirrored(tile):
-                found[tile[::-1]] = True
+                found[opposite(tile)] = True
         return found
 
     def verify(self) -> dict[tuple[int, int], str]:
@@ -156,7 +157,7 @@ class StoredKernel:
         return scipy_blocks(matrix_shape(self.header), self.header.dtype, apply)
 
     def _chunks(self) -> list[tuple[int, int]]:
-        mirrored = [tile[::-1] for tile in self._done if self.header.grid.is_mirrored(tile)]
+        mirrored = [opposite(tile) for tile in self._done if self.header.grid.is_mirrored(tile)]
         return sorted([*self._done, *mirrored])
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jacgram.store.grid import Tile
+from jacgram.store.grid import Tile, opposite
 from jacgram.store.header import Header
 
 
@@ -81,7 +81,7 @@ def product(stored: Any, vectors: NDArray[Any], *, adjoint: bool) -> NDArray[Any
         _add(result, source, header, axes, tile, block, adjoint=adjoint)
         if header.grid.is_mirrored(tile):
             turned = np.swapaxes(block.conj() if header.conjugate else block, 1, 2)
-            _add(result, source, header, axes, tile[::-1], turned, adjoint=adjoint)
+            _add(result, source, header, axes, opposite(tile), turned, adjoint=adjoint)
     return result.reshape(-1, count)
 
 

@@ -1,10 +1,10 @@
 """Tiles of one kernel: the numbers of any two blocks of examples, by one Plan.
 
-A tile is computed in two programs: the factors (activations and cotangents) of each side's block, and their contraction.
-Each is traced once for each block shape. Factors of the blocks used last are kept as far as the budget allows, so that
-along a block row those of side 1 are computed once; what does not fit is dropped, least recently used first, and
-recomputed when it is needed again. Where the plan itself loops over parts of a tile, or is matrix-free, there is one
-program from two blocks of examples to their tile.
+A tile is computed in two programs: the factors (activations and cotangents) of each side's block, and their
+contraction. Each is traced once for each block shape. Factors of the blocks used last are kept as far as the budget
+allows, so that along a block row those of side 1 are computed once; what does not fit is dropped, least recently used
+first, and recomputed when it is needed again. Where the plan itself loops over parts of a tile, or is matrix-free, there
+is one program from two blocks of examples to their tile.
 """
 
 from __future__ import annotations
@@ -257,6 +257,4 @@ def _shape(array: Any) -> Any:
 
 
 def _uses(layout: tuple[tuple[Use, int | None, int], ...], arrays: Sequence[Any]) -> list[Use]:
-    return [
-        replace(use, activation=None if a is None else arrays[a], cotangent=arrays[g]) for use, a, g in layout
-    ]
+    return [replace(use, activation=None if a is None else arrays[a], cotangent=arrays[g]) for use, a, g in layout]

@@ -20,7 +20,7 @@ from jacgram.store.grid import TileGrid
 _TILE_BYTES = 32 << 20
 """Largest tile that is chosen: what a kill can cost, and what workers share out, should be small beside the kernel."""
 _COPIES = 2
-"""Copies of a tile, beside those of its computation, while it is written: its mirror image, and what is being encoded."""
+"""Copies of a tile, beside those of its computation, while it is written: its mirror image, and what is encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,9 @@ def _is_whole(kernel: LazyKernel, tiling: Tiling, memory_bytes: int) -> bool:
         return False
     allowed = memory_bytes - _COPIES * tile_bytes(tiling.task, tiling.tile)
     try:
-        other = make_plan(sized(tiling.task, tiling.tile), Structured(), max(allowed, 1), device(adapter(kernel.framework)))
+        other = make_plan(
+            sized(tiling.task, tiling.tile), Structured(), max(allowed, 1), device(adapter(kernel.framework))
+        )
     except BudgetError:
         return False
     return other.one_tile
@@ -152,4 +154,3 @@ def _smaller(n: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:
     pieces = max(math.ceil(total / size) + 1, math.ceil(total / max(1, 0.7 * size)))
     smaller = min(math.ceil(total / pieces), size - 1)
     return _clipped((smaller, smaller), n)
-

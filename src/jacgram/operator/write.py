@@ -218,7 +218,7 @@ def _failed(stored: KernelStore, grid: TileGrid, failures: Sequence[Failure]) ->
     (start1, size1), (start2, size2) = grid.block(1, first.tile[0]), grid.block(2, first.tile[1])
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     return IncompleteKernelError(
-        f"{len(failures)} of {len(grid)} tiles of {stored.where} failed; the others are stored. Tile {first.tile}{more}, "
-        f"examples {start1} to {start1 + size1 - 1} of x1 and {start2} to {start2 + size2 - 1} of x2: "
-        f"{describe(first.cause)}. Fix: mend the cause, and run the same call again: it resumes."
+        f"{len(failures)} of {len(grid)} tiles of {stored.where} failed; the others are stored. Tile "
+        f"{first.tile}{more}, examples {start1} to {start1 + size1 - 1} of x1 and {start2} to {start2 + size2 - 1} of "
+        f"x2: {describe(first.cause)}. Fix: mend the cause, and run the same call again: it resumes."
     )

@@ -20,8 +20,8 @@ _DENSE_COPIES = 3  # the matrix as stored, in float64, and as LAPACK works on it
 def spectrum(kernel: StoredKernel, top: int | None, memory_bytes: int) -> NDArray[np.float64]:
     """Eigenvalues of a Hermitian stored kernel, largest first.
 
-    All of them where the matrix fits in memory, else the ``top`` ones (100 where None) by Lanczos iterations that stream
-    over the chunks (ARPACK's, through SciPy).
+    All of them where the matrix fits in memory, else the ``top`` ones (100 where None) by Lanczos iterations that
+    stream over the chunks (ARPACK's, through SciPy).
 
     Args:
         kernel: complete, and with equal sides.
@@ -44,7 +44,7 @@ def spectrum(kernel: StoredKernel, top: int | None, memory_bytes: int) -> NDArra
     if top is None and _DENSE_COPIES * rows * columns * 8 <= memory_bytes:
         matrix = operator @ np.eye(rows, dtype=kernel.dtype)
         wide = np.complex128 if np.iscomplexobj(matrix) else np.float64
-        return np.linalg.eigvalsh(matrix.astype(wide))[::-1]
+        return np.linalg.eigvalsh(matrix.astype(wide)).astype(np.float64)[::-1]
     count = min(top or 100, rows - 1)
     found: Any = eigsh(operator, k=count, which="LA", return_eigenvectors=False)
     return np.sort(found.astype(np.float64))[::-1]

@@ -53,7 +53,12 @@ class Summary:
         if started is None:
             return [("run", "not started")]
         done = started.done + len(self._tiles)
-        rows = [(started.where, f"{done} of {started.total} tiles, {started.done} before this run, {len(self._tiles)} in it")]
+        rows = [
+            (
+                started.where,
+                f"{done} of {started.total} tiles, {started.done} before this run, {len(self._tiles)} in it",
+            )
+        ]
         seconds = finished.seconds if finished else sum(tile.seconds for tile in self._tiles)
         if self._tiles:
             count = len(self._tiles)
@@ -64,7 +69,10 @@ class Summary:
             workers = {tile.worker for tile in self._tiles}
             peak = format_bytes(max(tile.peak_bytes for tile in self._tiles))
             rows += [
-                ("time", f"{seconds:.3g} s with {started.executor}; per tile {each:.3g} s, of which {writing:.3g} s writing"),
+                (
+                    "time",
+                    f"{seconds:.3g} s with {started.executor}; per tile {each:.3g} s, of which {writing:.3g} s writing",
+                ),
                 ("written", f"{format_bytes(n_bytes)}{rate}"),
                 ("workers", f"{len(workers)}, peak {peak}"),
             ]

@@ -18,8 +18,8 @@ from jacgram.store.compat import get_bytes, names, to_buffer, wait
 class Files:
     """Files beside the array.
 
-    On a local disk a file is written under another name, flushed to the disk and renamed, and the folder is flushed too.
-    Object stores do as much on their own.
+    On a local disk a file is written under another name, flushed to the disk and renamed, and the folder is flushed
+    too. Object stores do as much on their own.
 
     Attributes:
         store: the Zarr store.

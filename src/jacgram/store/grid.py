@@ -9,6 +9,11 @@ Tile = tuple[int, int]
 """Block of side 1 and block of side 2, counted from zero."""
 
 
+def opposite(tile: Tile) -> Tile:
+    """The tile with its sides exchanged: where a mirror image goes."""
+    return tile[1], tile[0]
+
+
 @dataclass(frozen=True, slots=True)
 class TileGrid:
     """The tiles of a kernel.
@@ -57,7 +62,7 @@ class TileGrid:
 
     def tiles(self) -> list[Tile]:
         """Every tile, row by row, back and forth: a row begins with the columns whose factors were used last."""
-        return [tile for row in range(self.counts[0]) for tile in (self.row(row) if row % 2 == 0 else self.row(row)[::-1])]
+        return [tile for row in range(self.counts[0]) for tile in self.row(row)[:: -1 if row % 2 else 1]]
 
     def block(self, side: int, index: int) -> tuple[int, int]:
         """First example of a block of side 1 or 2, and how many it holds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from zarr.codecs import Crc32cCodec
 
 from jacgram.errors import StoreError
 from jacgram.store.files import Files
-from jacgram.store.grid import Tile
+from jacgram.store.grid import Tile, opposite
 from jacgram.store.header import Header
 from jacgram.store.locate import is_shared, locate
 from jacgram.store.manifest import FOLDER, Entry, Manifest
@@ -71,8 +71,8 @@ class KernelStore:
                 f"({error!r}). Fix: choose another path."
             ) from error
         header = Header.of(dict(array.attrs), where)
-        if tuple(array.shape) != header.shape or str(array.dtype) != header.dtype or tuple(array.chunks) != header.chunk:
-            raise StoreError(f"{where}: zarr.json and its jacgram attributes disagree: the file was changed or damaged.")
+        if (tuple(array.shape), str(array.dtype), tuple(array.chunks)) != (header.shape, header.dtype, header.chunk):
+            raise StoreError(f"{where}: zarr.json and its jacgram attributes disagree: it was changed or damaged.")
         return KernelStore(found, where, header, array)
 
     @staticmethod
@@ -136,7 +136,7 @@ class KernelStore:
             self._write_chunk(tile, block)
             if not self.header.grid.is_mirrored(tile):
                 return block.nbytes
-            self._write_chunk(tile[::-1], self.mirrored(block))
+            self._write_chunk(opposite(tile), self.mirrored(block))
             return 2 * block.nbytes
 
     def _write_chunk(self, tile: Tile, block: NDArray[Any]) -> None:
@@ -219,11 +219,14 @@ class KernelStore:
         self._require_chunks(tile, files)
         if self.checksum(self.read(tile)) != entry.checksum:
             raise self._damaged(tile, "its numbers are not those that were written")
-        if self.header.grid.is_mirrored(tile) and self.checksum(self.mirrored(self.read(tile[::-1]))) != entry.checksum:
-            raise self._damaged(tile[::-1], "its numbers are not the mirror image of what was written")
+        if (
+            self.header.grid.is_mirrored(tile)
+            and self.checksum(self.mirrored(self.read(opposite(tile)))) != entry.checksum
+        ):
+            raise self._damaged(opposite(tile), "its numbers are not the mirror image of what was written")
 
     def _require_chunks(self, tile: Tile, files: set[str]) -> None:
-        for place in (tile, tile[::-1]) if self.header.grid.is_mirrored(tile) else (tile,):
+        for place in (tile, opposite(tile)) if self.header.grid.is_mirrored(tile) else (tile,):
             if self.chunk_name(place) not in files:
                 raise self._damaged(place, "the file is missing")
 
@@ -249,7 +252,7 @@ def _require_empty(files: Files, where: str) -> None:
 
 
 @contextmanager
-def _failing(what: str) -> Iterator[None]:
+def _failing(what: str) -> Generator[None]:
     """Errors of the file system and of remote stores as ours, with what was being done."""
     try:
         yield

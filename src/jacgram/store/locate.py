@@ -31,8 +31,8 @@ def locate(store: Any, *, read_only: bool) -> tuple[Store, str]:
         path = Path(os.fspath(store).removeprefix("file://"))
         return LocalStore(path.absolute(), read_only=read_only), str(path)
     raise StructureError(
-        f"store is {type(store).__name__} {store!r}, expected a path, a URL such as 's3://bucket/kernel.zarr', or a Zarr "
-        "store."
+        f"store is {type(store).__name__} {store!r}, expected a path, a URL such as 's3://bucket/kernel.zarr', or a "
+        "Zarr store."
     )
 
 

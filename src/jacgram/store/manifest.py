@@ -80,8 +80,8 @@ class Manifest:
             return None
         if entry.tile != tile:
             raise StoreError(
-                f"manifest entry {_key(tile)} of {self.where} is that of tile {entry.tile}. Fix: write the kernel again "
-                "with verify=True, which recomputes the tile."
+                f"manifest entry {_key(tile)} of {self.where} is that of tile {entry.tile}. Fix: write the kernel "
+                "again with verify=True, which recomputes the tile."
             )
         return entry
 

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jacgram.frontends.jax.fingerprint import Same, fingerprint
@@ -33,9 +34,7 @@ def program_digest(side: JaxSide) -> str:
     one = [spec(leaf, (1, *leaf.shape[1:])) for leaf in side.x]
     leaves, held = ([spec(leaf, leaf.shape) for leaf in group] for group in (side.leaves, side.held))
     shapes = [(1, *s.shape[1:]) if side.has_examples else s.shape for s in side.outputs]
-    cotangents = [
-        jax.ShapeDtypeStruct(shape, struct.dtype) for shape, struct in zip(shapes, side.outputs, strict=True)
-    ]
+    cotangents = [jax.ShapeDtypeStruct(shape, struct.dtype) for shape, struct in zip(shapes, side.outputs, strict=True)]
     closed = jax.make_jaxpr(both)(leaves, held, one, cotangents)
     found = hashlib.sha256()
     _feed(found, (fingerprint(closed.jaxpr), tuple(closed.consts), tuple(side.held)))
@@ -55,7 +54,7 @@ def _feed(found: Any, value: Any) -> None:
         case Same(value=inner):
             _feed(found, inner)
         case jax.Array() | np.ndarray() | np.generic():
-            array = np.asarray(jax.random.key_data(value)) if _is_key(value) else np.asarray(value)
+            array = np.asarray(_numbers(value))
             found.update(f"array {array.dtype} {array.shape}".encode())
             found.update(np.ascontiguousarray(array).tobytes())
         case bytes():
@@ -68,8 +67,10 @@ def _feed(found: Any, value: Any) -> None:
             found.update(f"{type(value).__qualname__} {_text(value)};".encode())
 
 
-def _is_key(value: Any) -> bool:
-    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+def _numbers(value: Any) -> Any:
+    """The array; of random keys, the numbers they are made of."""
+    is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(value) if is_key else value
 
 
 def _text(value: Any) -> str:

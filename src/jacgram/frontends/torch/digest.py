@@ -1,8 +1,8 @@
 """A digest of f's program, equal in every process: what it takes to know that a stored kernel is f's.
 
-f is called on its first example, and every call it makes of PyTorch counts, with its arguments: a tensor by where it came
-from (a leaf, x, an earlier call) or else by its content. So does the graph that will be differentiated, with the code of
-custom `torch.autograd.Function`s in it.
+f is called on its first example, and every call it makes of PyTorch counts, with its arguments: a tensor by where it
+came from (a leaf, x, an earlier call) or else by its content. So does the graph that will be differentiated, with the
+code of custom `torch.autograd.Function`s in it.
 """
 
 from __future__ import annotations
