@@ -8,14 +8,15 @@ and traffic, and candidates whose working set exceeds what is allowed are not co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from jacgram.plan.assembly import Assembly, assemble
 from jacgram.plan.components import Component, Form
 from jacgram.plan.device import Device
 from jacgram.plan.factors import row_entries
-from jacgram.plan.network import Tree, order_name, product, steps, trees
+from jacgram.plan.network import Network, Tree, order_name, product, steps, trees
 from jacgram.plan.wanted import Wanted
 
 _MAX_WINDOWS = 64  # a loop over more window offsets than this would make long programs; patches are formed instead
@@ -48,98 +49,158 @@ class Choice:
 
 def choose(component: Component, wanted: Wanted, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
     """The fastest candidate within ``allowed_bytes`` of working set; the smallest one if none fits."""
-    every = list(candidates(component, wanted, device, itemsize))
-    fitting = [c for c in every if c.peak_bytes <= allowed_bytes]
-    if fitting:
-        return min(fitting, key=lambda c: (c.seconds, c.peak_bytes))
-    return min(every, key=lambda c: (c.peak_bytes, c.seconds))
+    options = [_best(problem, device, itemsize, allowed_bytes) for problem in _problems(component, wanted, itemsize)]
+    if component.form is not Form.NETWORK:
+        options += _rows_candidates(component, wanted, device, itemsize)
+    return _pick(options, allowed_bytes)
 
 
 def candidates(component: Component, wanted: Wanted, device: Device, itemsize: int) -> Iterator[Choice]:
-    """Every order with every slice considered."""
-    if component.form is not Form.ROWS:
-        windows = component.left[0].window
-        count = math.prod(component.left[0].sizes()[x] for x in windows)
-        for loop in (False, True) if windows and count <= _MAX_WINDOWS else (False,):
-            yield from _network_candidates(component, assemble(component, wanted, loop_windows=loop), device, itemsize)
+    """Every order with every slice, likely or not."""
+    for problem in _problems(component, wanted, itemsize):
+        for tree in trees(len(problem.network.operands)):
+            whole = _choice(problem, tree, device, itemsize)
+            yield whole
+            yield from _sliced(problem, tree, device, itemsize)
     if component.form is not Form.NETWORK:
         yield from _rows_candidates(component, wanted, device, itemsize)
 
 
-def _network_candidates(component: Component, assembly: Assembly, device: Device, itemsize: int) -> Iterator[Choice]:
+def _pick(options: Sequence[Choice], allowed_bytes: int) -> Choice:
+    fitting = [choice for choice in options if choice.peak_bytes <= allowed_bytes]
+    if fitting:
+        return min(fitting, key=lambda c: (c.seconds, c.peak_bytes))
+    return min(options, key=lambda c: (c.peak_bytes, c.seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """A network to be contracted, and what it takes to form its operands.
+
+    Attributes:
+        network: operands and result by labels.
+        sizes: (label, size) of every label.
+        repeats: how often it is contracted: once for each window offset that is looped over.
+        loop_windows: whether window offsets are looped over.
+        formed_bytes: bytes of operands that have to be formed: stacked, patched, compared.
+    """
+
+    network: Network
+    sizes: tuple[tuple[str, int], ...]
+    repeats: int
+    loop_windows: bool
+    formed_bytes: int
+
+
+def _problems(component: Component, wanted: Wanted, itemsize: int) -> list[_Problem]:
+    """The networks that a component may be contracted as: with patches, and window by window."""
+    if component.form is Form.ROWS:
+        return []
+    windows = component.left[0].window
+    count = math.prod(component.left[0].sizes()[x] for x in windows)
+    loops = (False, True) if 1 < count <= _MAX_WINDOWS else (False,)
+    return [_problem(component, assemble(component, wanted, loop_windows=loop), itemsize) for loop in loops]
+
+
+def _problem(component: Component, assembly: Assembly, itemsize: int) -> _Problem:
     sizes = dict(assembly.sizes)
+    formed = 0
+    for part in assembly.stacks:
+        if part.activation is not None and (part.stacked is not None or component.left[0].window):
+            formed += math.prod(sizes[x] for x in part.activation if x not in assembly.windows)
+        if part.stacked is not None:
+            formed += math.prod(sizes[x] for x in part.cotangent)
+    if component.form is Form.TABLE:
+        formed += math.prod(sizes[x] for x in assembly.network.operands[0])
     repeats = math.prod(sizes[x] for x in assembly.windows)
-    prepare_s, prepare_bytes = _preparation(component, assembly, device, itemsize)
-    for tree in trees(len(assembly.network.operands)):
-        name = order_name(assembly.network, tree)
-        whole = _price(assembly, tree, sizes, device, itemsize)
-        base = Choice(name, tree, None, 0, bool(assembly.windows), *whole)
-        for choice in (base, *_sliced(base, assembly, tree, sizes, device, itemsize)):
-            yield replace(
-                choice,
-                flops=choice.flops * repeats,
-                peak_bytes=choice.peak_bytes + prepare_bytes,
-                seconds=choice.seconds * repeats + prepare_s,
-            )
+    used = {x for labels in (*assembly.network.operands, assembly.network.out) for x in labels}
+    kept = tuple((x, n) for x, n in assembly.sizes if x in used)
+    return _Problem(assembly.network, kept, repeats, bool(assembly.windows), formed * itemsize)
 
 
-def _price(
-    assembly: Assembly, tree: Tree, sizes: Mapping[str, int], device: Device, itemsize: int
-) -> tuple[int, int, float]:
-    """Operations, bytes of the intermediates alive at once at most, seconds."""
+@lru_cache(maxsize=4096)
+def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
+    """The best candidate, looking into slices only of orders whose arithmetic alone would not already lose."""
+    whole = {tree: _choice(problem, tree, device, itemsize) for tree in trees(len(problem.network.operands))}
+    best = _pick(list(whole.values()), allowed_bytes)
+    for tree, choice in sorted(whole.items(), key=lambda item: item[1].seconds):
+        fits = best.peak_bytes <= allowed_bytes
+        if fits and (
+            choice.peak_bytes <= _CACHED_BYTES or _arithmetic_s(problem, tree, device, itemsize) > best.seconds
+        ):
+            continue
+        for sliced in _sliced(problem, tree, device, itemsize):
+            # A slice has to be worth its loop, or to be what fits, or to come nearest to it.
+            if best.peak_bytes > allowed_bytes:
+                better = sliced.peak_bytes < best.peak_bytes
+            else:
+                better = sliced.peak_bytes <= allowed_bytes and sliced.seconds * _WORTH < best.seconds
+            best = sliced if better else best
+    return best
+
+
+_CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
+_WORTH = 1.1
+
+
+def _choice(
+    problem: _Problem, tree: Tree, device: Device, itemsize: int, label: str | None = None, chunk: int = 0
+) -> Choice:
+    """One candidate's price; with ``label``, sliced along it in chunks."""
+    whole = dict(problem.sizes)
+    sizes = whole if label is None else whole | {label: chunk}
+    count = 1 if label is None else math.ceil(whole[label] / chunk)
     flops, seconds, peak, alive = 0, 0.0, 0, 0
-    taken = steps(assembly.network, tree)
-    base = len(assembly.network.operands)
+    base = len(problem.network.operands)
     made: dict[int, int] = {}
-    for position, step in enumerate(taken):
+    for position, step in enumerate(steps(problem.network, tree)):
         cost = product(step, sizes)
         flops += cost.flops
-        seconds += device.product_s(cost, itemsize)
-        out = cost.entries[2] * itemsize
-        alive += out
+        traffic_s = 0.0
+        for operand, labels, entries in zip(
+            (step.left, step.right), (step.left_labels, step.right_labels), cost.entries[:2], strict=True
+        ):
+            # An operand of the network lies where it was made, however thinly sliced; slices are copied out.
+            given = operand < base
+            lies_in = math.prod(whole[x] for x in labels) if given else entries
+            copies = 3 if given and label in labels else 1
+            traffic_s += copies * device.copy_s(entries * itemsize, lies_in * itemsize)
+        out_bytes = cost.entries[2] * itemsize
+        seconds += device.product_s(cost, itemsize, traffic_s + device.copy_s(out_bytes, out_bytes))
+        alive += out_bytes
         peak = max(peak, alive)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
-        made[base + position] = out
-    return flops, peak, seconds
+        made[base + position] = out_bytes
+    formed_s = device.copy_s(3 * problem.formed_bytes, problem.formed_bytes) if problem.formed_bytes else 0.0
+    return Choice(
+        order=order_name(problem.network, tree),
+        tree=tree,
+        slice_label=label,
+        slice_size=chunk,
+        loop_windows=problem.loop_windows,
+        flops=flops * count * problem.repeats,
+        peak_bytes=peak + problem.formed_bytes,
+        seconds=seconds * count * problem.repeats + formed_s,
+    )
 
 
-def _sliced(
-    base: Choice, assembly: Assembly, tree: Tree, sizes: dict[str, int], device: Device, itemsize: int
-) -> Iterator[Choice]:
+def _arithmetic_s(problem: _Problem, tree: Tree, device: Device, itemsize: int) -> float:
+    """Time of an order's arithmetic alone: what no slicing can go below."""
+    sizes = dict(problem.sizes)
+    made = steps(problem.network, tree)
+    return problem.repeats * sum(device.product_s(product(step, sizes), itemsize, 0.0) for step in made)
+
+
+def _sliced(problem: _Problem, tree: Tree, device: Device, itemsize: int) -> Iterator[Choice]:
     """The same order looped over one summed label, with chunks halved from the whole down."""
-    out = set(assembly.network.out)
-    summed = {x for labels in assembly.network.operands for x in labels if x not in out and x[0] in "wp"}
+    out = set(problem.network.out)
+    sizes = dict(problem.sizes)
+    summed = {x for labels in problem.network.operands for x in labels if x not in out and x[0] in "wp"}
     for label in sorted(summed):
-        size = sizes[label]
-        chunk = _halved(size)
-        while chunk < size:
-            count = math.ceil(size / chunk)
-            flops, peak, seconds = _price(assembly, tree, sizes | {label: chunk}, device, itemsize)
-            yield replace(
-                base, slice_label=label, slice_size=chunk, flops=flops * count, peak_bytes=peak, seconds=seconds * count
-            )
-            if chunk == 1:
-                break
-            chunk = _halved(chunk)
-
-
-def _halved(size: int) -> int:
-    return max(1, math.ceil(size / 2))
-
-
-def _preparation(component: Component, assembly: Assembly, device: Device, itemsize: int) -> tuple[float, int]:
-    """Time and bytes of stacking, of forming patches and of comparing indices."""
-    sizes = dict(assembly.sizes)
-    n_bytes = 0
-    for part in assembly.stacks:
-        stacked = part.stacked is not None
-        if part.activation is not None and (stacked or component.left[0].window):
-            n_bytes += math.prod(sizes[x] for x in part.activation if x not in assembly.windows) * itemsize
-        if stacked:
-            n_bytes += math.prod(sizes[x] for x in part.cotangent) * itemsize
-    if component.form is Form.TABLE:
-        n_bytes += math.prod(sizes[x] for x in assembly.network.operands[0]) * itemsize
-    return (device.copy_s(2 * n_bytes) if n_bytes else 0.0), n_bytes
+        chunk = sizes[label]
+        while chunk > 1:
+            chunk = math.ceil(chunk / 2)
+            yield _choice(problem, tree, device, itemsize, label, chunk)
 
 
 def _rows_candidates(component: Component, wanted: Wanted, device: Device, itemsize: int) -> Iterator[Choice]:
@@ -161,11 +222,11 @@ def _rows_candidates(component: Component, wanted: Wanted, device: Device, items
         while True:
             count = math.ceil(size / chunk)
             peak = 2 * (rows1 + rows2) * entries // count * itemsize
-            seconds = flops / device.flops_per_s + device.copy_s(2 * peak * count) + count * 8 * device.call_s
+            seconds = flops / device.flops_per_s + device.copy_s(2 * peak * count, peak) + count * 8 * device.call_s
             yield Choice("rows of unlike uses", None, label, chunk, False, flops, peak, seconds)
             if chunk == 1 or label is None:
                 break
-            chunk = _halved(chunk)
+            chunk = math.ceil(chunk / 2)
 
 
 def _row_sliceable(component: Component, label: str) -> bool:

@@ -43,16 +43,14 @@ class Device:
         """Rate of a large product."""
         return self.products[-1][1]
 
-    def product_s(self, product: Product, itemsize: int) -> float:
-        """Seconds of one batched product."""
+    def product_s(self, product: Product, itemsize: int, traffic_s: float) -> float:
+        """Seconds of one batched product: the longer of its arithmetic and of its memory traffic."""
         rate = _interpolate(self.products, min(product.m, product.n, product.k))
-        arithmetic = product.flops * (itemsize / 4) / rate
-        traffic = sum(self.copy_s(entries * itemsize) for entries in product.entries)
-        return max(arithmetic, traffic) + self.call_s
+        return max(product.flops * (itemsize / 4) / rate, traffic_s) + self.call_s
 
-    def copy_s(self, n_bytes: float) -> float:
-        """Seconds to read or write an array of so many bytes."""
-        return n_bytes / _interpolate(self.copies, n_bytes)
+    def copy_s(self, n_bytes: float, lies_in: float) -> float:
+        """Seconds to read or write so many bytes of an array of ``lies_in`` bytes."""
+        return n_bytes / _interpolate(self.copies, lies_in)
 
     def to_json(self) -> str:
         """The figures as JSON text."""

@@ -230,7 +230,7 @@ def _matrix_free(task: Task, block: int | None, budget_bytes: int, device: Devic
     pass_flops = (side1.n * side1.pass_flops) // (side1.seed_total + 1) + side2.pass_flops // (side2.seed_total + 1)
     flops = 2 * passes * max(pass_flops, task.variable_bytes)
     calls = math.ceil(passes / rows) * math.ceil(max(side1.n, 1) / tile) * 8 * (len(side1.uses) + 1)
-    moved_s = passes * device.copy_s(6 * task.variable_bytes)
+    moved_s = passes * device.copy_s(6 * task.variable_bytes, task.variable_bytes)
     return Plan(
         method="matrix-free",
         examples=(side1.n, side2.n),
