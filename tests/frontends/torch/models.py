@@ -215,15 +215,18 @@ def fused_attention():
 
 
 @model
-def mask_by_data():
-    """Python branches on the data: rows that are all padding take another path."""
+def branch_on_data():
+    """A Python branch on the data of each example, and a length that depends on it."""
 
-    def forward(m, x):
-        if (x[:, 0] > 0).all():
-            return m.first(x)
-        return m.second(torch.tanh(m.first(x)))
+    def one(m, x):
+        if x[0, 0, 0] > 0:
+            return m.first(x).sum(1)
+        count = 1 + int(x[0, 1, 0] > 0)
+        return m.second(torch.tanh(m.first(x[:, :count]))).mean(1)
 
-    return Of(forward, first=nn.Linear(3, 3), second=nn.Linear(3, 3)), normal(3)
+    return Of(
+        lambda m, x: torch.cat([one(m, part) for part in x.split(1)]), first=nn.Linear(3, 3), second=nn.Linear(3, 3)
+    ), normal(3, 3)
 
 
 # ---------------------------------------------------------------------------------------------- weights, many ways

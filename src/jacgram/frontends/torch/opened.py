@@ -40,6 +40,24 @@ def bilinear(
     return functional.linear(pairs.flatten(-2), weight.flatten(1), bias)
 
 
+def embedding(
+    input: torch.Tensor,  # noqa: A002  (the name in PyTorch)
+    weight: torch.Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> torch.Tensor:
+    """Rows of a table, those at ``padding_idx`` constant, which PyTorch forgets in forward mode."""
+    del norm_type, sparse
+    if padding_idx is None or max_norm is not None or scale_grad_by_freq:
+        raise CannotOpenError
+    rows = functional.embedding(input, weight)
+    is_padding = (input == padding_idx % weight.shape[0])[..., None]
+    return torch.where(is_padding, rows.detach(), rows)
+
+
 def embedding_bag(
     input: torch.Tensor,  # noqa: A002  (the name in PyTorch)
     weight: torch.Tensor,
@@ -179,6 +197,7 @@ OPENED: dict[Callable[..., Any], Callable[..., Any]] = {
     for names, opened in (
         (("prelu",), prelu),
         (("bilinear",), bilinear),
+        (("embedding",), embedding),
         (("embedding_bag",), embedding_bag),
         (("multi_head_attention_forward",), attention),
         (("lstm",), lstm),
@@ -191,6 +210,6 @@ OPENED: dict[Callable[..., Any], Callable[..., Any]] = {
         (("rnn_relu_cell",), rnn_relu_cell),
     )
     for function in named(*names)
-    if function is not torch.embedding_bag
+    if function not in (torch.embedding_bag, torch.embedding)
 }
 """What stands for which function."""

@@ -112,35 +112,47 @@ def fitted_to(y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def pushforward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor]) -> Tensors:
-    """J applied to tangents: forward mode, or a backward pass of the backward pass where forward mode is missing.
-
-    Complex tangents of real leaves are pushed in two parts, for J is linear over the complex numbers.
+    """J applied to tangents: forward mode, or `twice_backward` where that is missing.
 
     Raises:
         UnsupportedError: an operation has neither a forward derivative nor a second backward one.
     """
+    load_forward_mode()
+
+    def push(parts: Tensors) -> Tensors:
+        try:
+            found: Any = torch.func.jvp(lambda *moved: tuple(flat(moved)), tuple(leaves), tuple(parts))[1]
+            return list(found)
+        except Exception as error:  # whatever stands in the way of forward mode, the other way does not need it
+            return _twice_backward(flat, leaves, parts, first_line(error))
+
+    return _by_real_parts(push, leaves, tangents)
+
+
+def twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor]) -> Tensors:
+    """J applied to tangents, as the derivative of the pullback, which is linear in what is pulled back.
+
+    Raises:
+        UnsupportedError: an operation has no second backward derivative.
+    """
+    why = "its forward derivatives differ from its backward ones"
+    return _by_real_parts(lambda parts: _twice_backward(flat, leaves, parts, why), leaves, tangents)
+
+
+def _by_real_parts(
+    push: Callable[[Tensors], Tensors], leaves: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor]
+) -> Tensors:
+    """Complex tangents of real leaves in two parts, for J is linear over the complex numbers."""
     split = [t.is_complex() and not leaf.is_complex() for leaf, t in zip(leaves, tangents, strict=True)]
     if not any(split):
-        return _push(flat, leaves, [t.to(leaf) for leaf, t in zip(leaves, tangents, strict=True)])
-    parts = [
-        [take(t).to(leaf) if apart else (t.to(leaf) if take is torch.real else torch.zeros_like(leaf))
-         for leaf, t, apart in zip(leaves, tangents, split, strict=True)]
-        for take in (torch.real, torch.imag)
-    ]  # fmt: skip
-    real, imaginary = (_push(flat, leaves, part) for part in parts)
+        return push([t.to(leaf) for leaf, t in zip(leaves, tangents, strict=True)])
+    triples = list(zip(leaves, tangents, split, strict=True))
+    real = push([(t.real if apart else t).to(leaf) for leaf, t, apart in triples])
+    imaginary = push([t.imag.to(leaf) if apart else torch.zeros_like(leaf) for leaf, t, apart in triples])
     return [a + 1j * b for a, b in zip(real, imaginary, strict=True)]
 
 
-def _push(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Tensors) -> Tensors:
-    load_forward_mode()
-    try:
-        pushed: Any = torch.func.jvp(lambda *moved: tuple(flat(moved)), tuple(leaves), tuple(tangents))[1]
-        return list(pushed)
-    except Exception as error:  # whatever stands in the way of forward mode, the other way does not need it
-        return _push_twice_backward(flat, leaves, tangents, error)
-
-
-def _push_twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Tensors, reason: Exception) -> Tensors:
+def _twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Tensors, reason: str) -> Tensors:
     """``∂/∂v <vjp(v), tangents>``: the vjp is linear in v, so where it is taken does not matter."""
     moved = [leaf if leaf.requires_grad else leaf.detach().requires_grad_() for leaf in leaves]
     outputs = flat(moved)
@@ -150,8 +162,8 @@ def _push_twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: T
         return gradients(pulled, seeds, tangents, create_graph=any(leaf.requires_grad for leaf in leaves))
     except (RuntimeError, NotImplementedError) as error:
         raise UnsupportedError(
-            f"J @ u needs a forward derivative or a second backward one, and f has neither: {first_line(reason)}; "
-            f"{first_line(error)}. Take the kernel itself, which needs one backward pass, or replace the operation."
+            "J @ u needs a forward derivative or a second backward one, and f has neither "
+            f"({reason}; {first_line(error)}). Take the kernel itself, which needs one backward pass, or replace the operation."
         ) from error
 
 

@@ -17,8 +17,9 @@ from jacgram.frontends.torch.checks import check_examples, check_holomorphic
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
 from jacgram.frontends.torch.merging import Layout
 from jacgram.frontends.torch.outputs import output_leaves
-from jacgram.frontends.torch.products import constants, detached, fresh, pullback, pushforward
+from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program
+from jacgram.frontends.torch.pushing import pushed
 from jacgram.frontends.torch.structured import structured_shapes, structured_uses
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
 from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
@@ -116,14 +117,13 @@ class TorchSide:
     def jvp(self, tangents: Sequence[Any]) -> list[Any]:
         """J applied to tangents shaped as the variable: one forward pass of the whole batch.
 
-        Where an operation has no forward derivative it is a backward pass of the backward pass. Complex tangents of
-        real leaves are two passes.
+        Where an operation has no forward derivative, or a wrong one, it is a backward pass of the backward pass.
+        Complex tangents of real leaves are two passes.
+
+        Raises:
+            UnsupportedError: an operation has neither a forward derivative nor a second backward one.
         """
-        if self.n == 0:
-            return self._zeros(self.outputs)
-        with self.calling():
-            leaves = constants(self.leaves, self.create_graph)
-            return detached(pushforward(self.flat, leaves, tangents), create_graph=self.create_graph)
+        return pushed(self, tangents) if self.n else self._zeros(self.outputs)
 
     def vjp(self, cotangents: Sequence[Any]) -> list[Any]:
         """Jᵀ, not conjugated, applied to cotangents shaped as the outputs: one backward pass of the whole batch.

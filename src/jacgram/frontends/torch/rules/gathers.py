@@ -12,19 +12,19 @@ from jacgram.frontends.torch.tape import Reading
 
 
 def embedding(call: Call) -> Used | None:
-    """Rows of a table; as in autograd, rows at ``padding_idx`` are constant."""
+    """Rows of a table. Calls with ``padding_idx`` are opened before."""
     index, table, padding, max_norm, _, by_frequency, _ = call.bind(
         "input", "weight", padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False
     )
-    if max_norm is not None or by_frequency or call.is_weight(index):
+    if padding is not None or max_norm is not None or by_frequency or call.is_weight(index):
         return None
-    return _rows(table, index, 0, None if padding is None else padding % table.shape[0])
+    return _rows(table, index, 0)
 
 
 def index_select(call: Call) -> Used | None:
     """Slices of a table along one axis."""
     table, axis, index = call.bind("input", "dim", "index")
-    return None if call.is_weight(index) else _rows(table, index.reshape(-1), axis % table.ndim, None)
+    return None if call.is_weight(index) else _rows(table, index.reshape(-1), axis % table.ndim)
 
 
 def indexed(call: Call) -> Used | None:
@@ -41,8 +41,8 @@ def indexed(call: Call) -> Used | None:
     if index.dtype == torch.bool or index.dtype.is_floating_point:
         return None
     if index.ndim:
-        return _rows(table, index, chosen[0], None)
-    one = _rows(table, index[None], chosen[0], None)
+        return _rows(table, index, chosen[0])
+    one = _rows(table, index[None], chosen[0])
     return Used(one.output, one.readings, lambda read: read.select(chosen[0], 0))
 
 
@@ -53,7 +53,7 @@ def _without_ellipsis(keys: list[Any], ndim: int) -> list[Any]:
     return keys
 
 
-def _rows(table: torch.Tensor, index: torch.Tensor, axis: int, constant: int | None) -> Used:
+def _rows(table: torch.Tensor, index: torch.Tensor, axis: int) -> Used:
     """``table`` read at ``index`` along ``axis``: axes before it, those of the index, axes after it."""
     output = table[(*(slice(None),) * axis, index)]
     before, positions, after = axis, index.ndim, table.ndim - axis - 1
@@ -69,7 +69,4 @@ def _rows(table: torch.Tensor, index: torch.Tensor, axis: int, constant: int | N
         return g.permute((*range(lead), *middle, *range(lead, lead + before), *range(g.ndim - after, g.ndim)))
 
     reading = Reading(table, Gather(positions), known, cotangent, lambda whole: whole.transpose(order))
-    if constant is None:
-        return Used(output, [reading])
-    is_constant = (known == constant).reshape((*known.shape, *(1,) * after))
-    return Used(output, [reading], lambda read: torch.where(is_constant, read.detach(), read))
+    return Used(output, [reading])
