@@ -47,6 +47,8 @@ def _skip_without(code):
     for name in ("jax", "torch", "equinox", "zarr", "dask", "scipy"):
         if re.search(rf"^\s*(?:>>> )?(?:import|from) {name}\b", code, flags=re.MULTILINE):
             pytest.importorskip(name)
+    if "write_ntk" in code:
+        pytest.importorskip("zarr")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_relative)
