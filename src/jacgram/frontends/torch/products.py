@@ -163,7 +163,8 @@ def _twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Tensor
     except (RuntimeError, NotImplementedError) as error:
         raise UnsupportedError(
             "J @ u needs a forward derivative or a second backward one, and f has neither "
-            f"({reason}; {first_line(error)}). Take the kernel itself, which needs one backward pass, or replace the operation."
+            f"({reason}; {first_line(error)}). Take the kernel itself, which needs one backward pass, or replace the "
+            "operation."
         ) from error
 
 
