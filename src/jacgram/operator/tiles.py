@@ -4,7 +4,7 @@ A tile is computed in two programs: the factors (activations and cotangents) of 
 contraction. Each is traced once for each block shape. Factors of the blocks used last are kept as far as the budget
 allows, so that along a block row those of side 1 are computed once; what does not fit is dropped, least recently used
 first, and recomputed when it is needed again. Where the plan itself loops over parts of a tile, or is matrix-free, there
-is one program from two blocks of examples to their tile.
+program goes from two blocks of examples to their tile.
 """
 
 from __future__ import annotations
