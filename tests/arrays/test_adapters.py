@@ -1,0 +1,98 @@
+"""Both adapters against NumPy: one suite for every primitive."""
+
+import numpy as np
+import pytest
+
+from jacgram.arrays import adapter
+from jacgram.arrays.measure import cache_folder, device, measure
+from jacgram.errors import ArgumentError
+from kit.native import array
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def xp(framework):
+    return adapter(framework)
+
+
+def test_of_no_framework():
+    with pytest.raises(ArgumentError, match="framework must be 'jax' or 'torch', got 'numpy'"):
+        adapter("numpy")
+
+
+def test_window_reaches_outside(xp, framework):
+    x = RNG.standard_normal((2, 7, 5, 3))
+    padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    for start, size, step in (((-2, 1), (4, 3), (2, 1)), ((3, -3), (3, 5), (3, 2)), ((0, 0), (7, 5), (1, 1))):
+        found = xp.to_numpy(xp.window(array(framework, x), (0, *start, 0), (2, *size, 3), (1, *step, 1)))
+        rows = 4 + start[0] + step[0] * np.arange(size[0])
+        columns = 4 + start[1] + step[1] * np.arange(size[1])
+        np.testing.assert_array_equal(found, padded[:, rows][:, :, columns])
+
+
+def test_spread(xp, framework):
+    x = RNG.standard_normal((2, 3))
+    found = xp.to_numpy(xp.spread(array(framework, x), 1, 3))
+    expected = np.zeros((2, 7))
+    expected[:, ::3] = x
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_place_and_scatter(xp, framework):
+    rows = RNG.standard_normal((2, 3, 4))
+    placed = xp.to_numpy(xp.place(array(framework, rows), np.array([5, 0, 2, 3]), 6))
+    assert (placed[..., [5, 0, 2, 3]] == rows).all()
+    assert (placed[..., [1, 4]] == 0).all()
+    index = np.array([[1, 1, -1], [0, 9, 2]])
+    values = RNG.standard_normal((2, 4, 3, 5))
+    found = xp.to_numpy(xp.scatter_rows(array(framework, index), array(framework, values), 3))
+    expected = np.zeros((2, 4, 3, 5))
+    for n in range(2):
+        for t in range(3):
+            if 0 <= index[n, t] < 3:
+                expected[n, :, index[n, t]] += values[n, :, t]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_add_block_and_slice(xp, framework):
+    buffer, block = np.ones((4, 5)), RNG.standard_normal((2, 3))
+    found = xp.to_numpy(xp.add_block(array(framework, buffer), array(framework, block), [1, 2]))
+    expected = buffer.copy()
+    expected[1:3, 2:5] += block
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(xp.to_numpy(xp.slice(array(framework, expected), 1, 2, 3)), expected[:, 2:5])
+
+
+def test_loops(xp, framework):
+    x = array(framework, np.arange(6.0))
+    total = xp.fold(lambda start, carry: carry + xp.slice(x, 0, start, 2), array(framework, np.zeros(2)), [0, 2, 4])
+    np.testing.assert_array_equal(xp.to_numpy(total), [6, 9])
+    skipped = xp.fold(
+        lambda start, carry: xp.when(start >= 2, lambda c: c + 1, carry), array(framework, np.zeros(1)), [0, 2, 4]
+    )
+    np.testing.assert_array_equal(xp.to_numpy(skipped), [2])
+
+
+def test_vmap(xp, framework):
+    a, b = RNG.standard_normal((3, 2)), RNG.standard_normal((3, 4))
+    found = xp.vmap(lambda leaves: [leaves[0].sum(), leaves[1] * 2], [array(framework, a), array(framework, b)])
+    np.testing.assert_allclose(xp.to_numpy(found[0]), a.sum(1))
+    np.testing.assert_allclose(xp.to_numpy(found[1]), b * 2)
+
+
+def test_figures_are_measured_once_and_kept(xp, tmp_path, monkeypatch):
+    monkeypatch.setenv("JACGRAM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    figures = measure(xp, "here")
+    assert figures.flops_per_s > 0
+    assert all(rate > 0 for _, rate in (*figures.products, *figures.copies))
+    device.__globals__["_device"].cache_clear()
+    kept = device(xp)
+    assert len(list(tmp_path.glob("device-*.json"))) == 1
+    device.__globals__["_device"].cache_clear()
+    assert device(xp) == kept, "the second reading comes from disk"
+    for path in tmp_path.glob("device-*.json"):
+        path.write_text("{")
+    device.__globals__["_device"].cache_clear()
+    assert device(xp).name == kept.name, "what cannot be read is measured again"

@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jacgram.plan.network import Network, order_name, product, steps, trees
+
+DENSE = Network(
+    ("a1", "g1", "a2", "g2"),
+    (("n", "t", "i"), ("n", "o", "t", "k"), ("m", "u", "i"), ("m", "p", "u", "k")),
+    ("n", "o", "m", "p"),
+)
+SIZES = {"n": 3, "t": 2, "i": 4, "o": 5, "k": 6, "m": 2, "u": 3, "p": 2}
+
+
+def test_number_of_orders():
+    assert [len(trees(k)) for k in (1, 2, 3, 4)] == [1, 1, 3, 15]
+    assert len(set(trees(4))) == 15
+
+
+def test_names():
+    names = {order_name(DENSE, tree) for tree in trees(4)}
+    assert {"rows", "Gram-Gram", "one-sided"} <= names
+
+
+def test_steps_of_rows_need_no_transposed_copy():
+    rows = next(tree for tree in trees(4) if order_name(DENSE, tree) == "rows")
+    first, second, last = steps(DENSE, rows)
+    assert first.out == ("n", "o", "k", "i")
+    assert second.out == ("m", "p", "k", "i")
+    assert last.out == DENSE.out
+
+
+@given(st.sampled_from(trees(4)))
+def test_every_order_gives_the_einsum(tree):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal([SIZES[x] for x in labels]) for labels in DENSE.operands]
+    expected = np.einsum("nti,notk,mui,mpuk->nomp", *arrays)
+    labels = list(DENSE.operands)
+    for step in steps(DENSE, tree):
+        assert labels[step.left] == step.left_labels
+        assert labels[step.right] == step.right_labels
+        spec = f"{''.join(step.left_labels)},{''.join(step.right_labels)}->{''.join(step.out)}"
+        arrays.append(np.einsum(spec, arrays[step.left], arrays[step.right]))
+        labels.append(step.out)
+        sizes = product(step, SIZES)
+        assert sizes.entries == tuple(array.size for array in (arrays[step.left], arrays[step.right], arrays[-1]))
+        every = {*step.left_labels, *step.right_labels}
+        lone = math.prod(
+            SIZES[x] for x in every if x not in step.out and (x in step.left_labels) != (x in step.right_labels)
+        )
+        assert sizes.flops * lone == 2 * math.prod(SIZES[x] for x in every)
+    np.testing.assert_allclose(arrays[-1], expected, atol=1e-9)
