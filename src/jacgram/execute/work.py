@@ -62,7 +62,7 @@ class Executor(Protocol):
 def describe(error: BaseException) -> str:
     """An error in one line."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0].rstrip()}" if text else type(error).__name__
 
 
 def peak_bytes() -> int:

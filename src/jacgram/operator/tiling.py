@@ -127,7 +127,7 @@ def _is_whole(kernel: LazyKernel, tiling: Tiling, memory_bytes: int) -> bool:
 
 
 def _checked(tile: int | tuple[int, int], n: tuple[int, int], task: Task) -> tuple[int, int]:
-    pair = (tile, tile) if isinstance(tile, int) else tile
+    pair = tile if isinstance(tile, tuple) else (tile, tile)
     if len(pair) != 2 or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in pair):
         raise ArgumentError(f"tile must be a positive number of examples, or a pair of them, got {tile!r}.")
     if task.pairs[0].wanted.paired and pair[0] != pair[1]:
