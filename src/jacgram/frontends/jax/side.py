@@ -17,6 +17,7 @@ from jacgram.core.uses import Use
 from jacgram.errors import StructureError
 from jacgram.frontends.jax.checks import check_examples, check_holomorphic
 from jacgram.frontends.jax.identity import identity_recording
+from jacgram.frontends.jax.linear.structured import structured_recording
 from jacgram.frontends.jax.products import needs_second_pull, pullback, pushforward
 from jacgram.frontends.jax.program import Program, output_leaves
 from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
@@ -180,6 +181,8 @@ class JaxSide:
             def fun(leaves: list[Any]) -> list[Any]:
                 return output_leaves(self.program.one(leaves, self.held, x))[1]
 
+            if structured:
+                return structured_recording(fun, self.leaves, stacked, self.paths)
             return identity_recording(fun, self.leaves, stacked)
 
         stacked = stacked_seeds(seeds, dtypes, twice=twice)

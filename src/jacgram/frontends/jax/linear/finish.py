@@ -1,0 +1,119 @@
+"""From terms and the cotangents of their taps to records, whose labels and axes are those of `jacgram.core.uses`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from jacgram.core.uses import Einsum, Identity
+from jacgram.frontends.jax.linear.tape import Node, Use
+from jacgram.frontends.jax.linear.terms import Deferred
+from jacgram.frontends.jax.records import Record, Recording
+
+
+def finish(uses: Sequence[Use], cotangents: Sequence[Any], read: Callable[[Node], Any]) -> Recording:
+    """The records of one example.
+
+    Args:
+        uses: every term and its tap.
+        cotangents: per tap, ``(s, *value)``.
+        read: values of known nodes.
+    """
+    operands = _Operands(cotangents, read)
+    records = tuple(_record(use, operands) for use in uses)
+    return Recording(records, operands.activations, operands.cotangents)
+
+
+class _Operands:
+    """Arrays of the records, each made once."""
+
+    def __init__(self, taps: Sequence[Any], read: Callable[[Node], Any]) -> None:
+        self._taps = taps
+        self._read = read
+        self._made: dict[Hashable, int] = {}
+        self.activations: list[Any] = []
+        self.cotangents: list[Any] = []
+
+    def read(self, deferred: Deferred) -> Any:
+        return deferred.read(self._read)
+
+    def activation(self, array: Any) -> int:
+        return self._keep(self.activations, ("a", id(array)), lambda: array)
+
+    def cotangent(self, use: Use, order: Sequence[int], factor: Deferred | None) -> int:
+        """The tap's cotangent in the term's window, its axes in this order, axes left out being of size one."""
+        windows, order = use.term.windows, tuple(order)
+
+        def make() -> Any:
+            array = self._taps[use.tap]
+            if any(windows):
+                array = array[(slice(None), *(slice(None) if w is None else w.slice for w in windows))]
+            shape = (array.shape[0], *(array.shape[1 + axis] for axis in order))
+            left_out = [axis for axis in range(len(windows)) if axis not in order]
+            array = array.transpose((0, *(1 + axis for axis in order), *(1 + axis for axis in left_out))).reshape(shape)
+            return array if factor is None else _times(array, self.read(factor))
+
+        return self._keep(self.cotangents, ("g", use.tap, windows, order, factor), make)
+
+    def shape_of(self, use: Use) -> list[int]:
+        """Sizes of the value's axes, in the term's window."""
+        shape = self._taps[use.tap].shape[1:]
+        return [n if w is None else w.size for n, w in zip(shape, use.term.windows, strict=True)]
+
+    def _keep(self, arrays: list[Any], key: Hashable, make: Callable[[], Any]) -> int:
+        if key not in self._made:
+            self._made[key] = len(arrays)
+            arrays.append(make())
+        return self._made[key]
+
+
+def _times(cotangent: Any, factor: Any) -> Any:
+    """A cotangent ``(s, …)`` times a factor of the axes that follow ``s``, or a scalar."""
+    if not hasattr(factor, "ndim"):
+        return cotangent * factor
+    return cotangent * factor.reshape((*factor.shape, *(1,) * (cotangent.ndim - 1 - factor.ndim)))
+
+
+def _record(use: Use, operands: _Operands) -> Record:
+    term = use.term
+    if term.kind is not None:
+        order = [term.value.index(label) for label in term.canonical]
+        assert term.activation is not None
+        activation = operands.activation(operands.read(term.activation))
+        return Record(term.leaf, term.view, term.kind, activation, operands.cotangent(use, order, term.mask))
+    if use.reason is not None and set(term.value) == set(term.weight):
+        view = term.view.transpose([term.weight.index(label) for label in term.value])
+        cotangent = operands.cotangent(use, range(len(term.value)), term.activation)
+        return Record(term.leaf, view, Identity(use.reason), None, cotangent)
+    return _einsum(use, operands)
+
+
+def _einsum(use: Use, operands: _Operands) -> Record:
+    term = use.term
+    array = None if term.activation is None else operands.read(term.activation)
+    order, activation_labels = list(range(len(term.value))), term.activation_labels
+    sizes = dict(zip(term.value, operands.shape_of(use), strict=True))
+    ones = [label for label in term.value if label not in term.weight and sizes[label] == 1]
+    order = [axis for axis in order if term.value[axis] not in ones]
+    if array is not None and any(label in ones for label in activation_labels):
+        kept = [axis for axis, label in enumerate(activation_labels) if label not in ones]
+        array = array.reshape([array.shape[axis] for axis in kept])
+        activation_labels = tuple(activation_labels[axis] for axis in kept)
+    value = tuple(term.value[axis] for axis in order)
+    names = _names(term.weight, (*value, *activation_labels))
+    kind = Einsum(
+        None if array is None else tuple(names[label] for label in activation_labels),
+        tuple(names[label] for label in value),
+        tuple(names[label] for label in term.weight),
+    )
+    activation = None if array is None else operands.activation(array)
+    return Record(term.leaf, term.view, kind, activation, operands.cotangent(use, order, None))
+
+
+def _names(weight: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Canonical labels: ``w0, w1, …`` of the view's axes, ``p0, p1, …`` of positions in order of appearance."""
+    names = {label: f"w{axis}" for axis, label in enumerate(weight)}
+    for label in labels:
+        if label not in names:
+            names[label] = f"p{len(names) - len(weight)}"
+    return names
