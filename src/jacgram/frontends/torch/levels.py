@@ -18,7 +18,7 @@ from jacgram.frontends.torch.values import dtype_of
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
 
-TRIED_EXAMPLES = 8
+TRIED_EXAMPLES = 4
 """Examples on which levels are tried."""
 
 _TRIED = (

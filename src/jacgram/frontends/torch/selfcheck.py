@@ -33,22 +33,47 @@ def mismatched(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Us
 
     Cost: one backward pass, and one pass over the uses' arrays.
     """
-    kept = _finite(side, uses)
-    if not bool(kept.any()):
-        return []
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn((side.n, len(seeds[0])), generator=generator, dtype=torch.float64).to(side.device)[kept]
+    weights = torch.randn((side.n, len(seeds[0])), generator=generator, dtype=torch.float64).to(side.device)
+    with torch.no_grad():
+        weighted = _weighted(uses, weights)
+        kept = _finite(side, weighted)
+        if not bool(kept.any()):
+            return []
+        weighted = weighted if bool(kept.all()) else [_of_examples(use, kept) for use in weighted]
     expected, allowed = _reference(side, seeds, weights, kept)
     sums = [
         torch.zeros(leaf.numel(), dtype=g.dtype, device=g.device) for leaf, g in zip(side.leaves, expected, strict=True)
     ]
     with torch.no_grad():
-        for use in uses:
-            rows = _weighted_rows(use, kept, weights).to(sums[use.leaf].dtype)
-            _entries(sums[use.leaf], use.view).add_(rows)
-    pairs = enumerate(zip(sums, expected, strict=True))
-    apart = {leaf: _largest(a - b.reshape(-1)) for leaf, (a, b) in pairs if not _close(a, b.reshape(-1), allowed)}
-    return [leaf for leaf, gap in apart.items() if not gap <= allowed * _uncancelled(uses, leaf, kept, weights)]
+        for use in weighted:
+            _entries(sums[use.leaf], use.view).add_(_summed_rows(use).to(sums[use.leaf].dtype))
+        pairs = enumerate(zip(sums, expected, strict=True))
+        apart = {leaf: _largest(a - b.reshape(-1)) for leaf, (a, b) in pairs if not _close(a, b.reshape(-1), allowed)}
+        return [leaf for leaf, gap in apart.items() if not gap <= allowed * _uncancelled(weighted, leaf)]
+
+
+def _weighted(uses: Sequence[Use], weights: torch.Tensor) -> list[Use]:
+    """Uses with one cotangent per example in place of one per seed: ``Σ_s c[n, s] g[n, s]``, of shape ``(n, 1, …)``."""
+    found: dict[int, torch.Tensor] = {}
+    for use in uses:
+        if id(use.cotangent) not in found:
+            g = use.cotangent.detach()
+            flat = torch.bmm(weights.to(g.dtype)[:, None], g.flatten(2) if g.ndim > 2 else g[..., None])
+            found[id(use.cotangent)] = flat.reshape(g.shape[0], 1, *g.shape[2:])
+    return [
+        replace(
+            use,
+            activation=None if use.activation is None else use.activation.detach(),
+            cotangent=found[id(use.cotangent)],
+        )
+        for use in uses
+    ]
+
+
+def _of_examples(use: Use, kept: torch.Tensor) -> Use:
+    activation = None if use.activation is None else use.activation[kept]
+    return replace(use, activation=activation, cotangent=use.cotangent[kept])
 
 
 def _close(a: torch.Tensor, b: torch.Tensor, allowed: float) -> bool:
@@ -59,24 +84,24 @@ def _largest(values: torch.Tensor) -> float:
     return float(values.abs().max()) if values.numel() else 0.0
 
 
-def _uncancelled(uses: Sequence[Use], leaf: int, kept: torch.Tensor, weights: torch.Tensor) -> float:
+def _uncancelled(weighted: Sequence[Use], leaf: int) -> float:
     """The scale of a leaf's gradient before terms cancel: a bias ahead of a norm layer has none but for rounding."""
     scale = 0.0
-    for use in uses:
+    for use in weighted:
         if use.leaf == leaf:
             a = use.activation
             a = a if a is None or isinstance(use.kind, Gather) else a.abs()
-            bare = replace(use, activation=a, cotangent=use.cotangent.abs())
-            scale += _largest(_weighted_rows(bare, kept, weights.abs()))
+            scale += _largest(_summed_rows(replace(use, activation=a, cotangent=use.cotangent.abs())))
     return scale
 
 
-def _finite(side: TorchSide, uses: Sequence[Use]) -> torch.Tensor:
+def _finite(side: TorchSide, weighted: Sequence[Use]) -> torch.Tensor:
     """Which examples have finite values throughout."""
     kept = torch.ones(side.n, dtype=torch.bool, device=side.device)
-    arrays = {id(array): array for use in uses for array in (use.activation, use.cotangent) if array is not None}
+    arrays = {id(array): array for use in weighted for array in (use.activation, use.cotangent) if array is not None}
     for array in arrays.values():
-        kept &= array.isfinite().reshape(side.n, -1).all(1)
+        if array.is_floating_point() or array.is_complex():
+            kept &= array.isfinite().reshape(side.n, -1).all(1)
     return kept
 
 
@@ -84,6 +109,7 @@ def _reference(
     side: TorchSide, seeds: Sequence[torch.Tensor], weights: torch.Tensor, kept: torch.Tensor
 ) -> tuple[list[torch.Tensor], float]:
     """``Jᵀ`` of the weighted seeds by one ordinary backward pass of the examples kept, and the gap allowed."""
+    weights = weights[kept]
     with side.calling():
         leaves = fresh(side.leaves, create_graph=False)
         with Precisions() as seen:
@@ -100,11 +126,9 @@ def _entries(flat: torch.Tensor, view: View) -> torch.Tensor:
     return flat.as_strided(view.shape, [abs(s) for s in view.strides], offset)
 
 
-def _weighted_rows(use: Use, kept: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """``Σ_ns c[n, s] rows[n, s]`` in the view's axes, those that run backwards turned round."""
-    g = use.cotangent.detach()[kept]
-    g = torch.einsum("ns,ns...->n...", weights.to(g.dtype), g)
-    a = None if use.activation is None else use.activation.detach()[kept]
+def _summed_rows(use: Use) -> torch.Tensor:
+    """``Σ_n rows[n]`` of a use with one seed, in the view's axes, those that run backwards turned round."""
+    g, a = use.cotangent[:, 0], use.activation
     match use.kind:
         case Identity():
             rows = g.sum(0)
