@@ -78,6 +78,11 @@ class Side(Protocol):
         """Whether examples were compared with their batch: ``"checked"``, or why not."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a plan should say of how uses are found: fallbacks taken, and why. Known once `describe` was called."""
+        ...
+
     def arrays(self) -> list[Any]:
         """Every array this side holds (variable, held parameters, examples), to be passed to a compiled function."""
         ...

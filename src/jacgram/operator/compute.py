@@ -71,7 +71,8 @@ def _plan(request: Request, task: Task, method: Method, memory: int | str | None
     chosen = method.device if isinstance(method, Auto | Structured) else None
     plan = make_plan(task, method, budget, chosen or device(xp))
     checks = {side.checked for side in request.sides if side.has_examples and side.checked != "checked"}
-    return plan.with_notes([f"interacting examples: {check}" for check in sorted(checks)])
+    notes = dict.fromkeys(note for side in request.sides for note in side.notes)
+    return plan.with_notes([*(f"interacting examples: {check}" for check in sorted(checks)), *notes])
 
 
 def make_task(request: Request, method: Method) -> Task:

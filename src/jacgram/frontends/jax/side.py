@@ -49,6 +49,7 @@ class JaxSide:
     output_treedef: Any
     n: int
     checked: str = "unchecked (not used yet)"
+    notes: tuple[str, ...] = ()
     framework: str = "jax"
 
     @property
