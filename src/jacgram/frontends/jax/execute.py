@@ -36,7 +36,7 @@ def run(function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
     with jax.default_matmul_precision("highest"):
         if holds_tracer(arrays):
             return function(*arrays)
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arrays)
+        closed, shape = _traced(function, arrays)
         consts = list(closed.consts)
         if holds_tracer(consts):
             return function(*arrays)
@@ -45,12 +45,12 @@ def run(function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
 
 
 def prepare(function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
-    """`run` for many arrays of the shapes and dtypes of these: traced once, here, and closed-over values as they are now.
+    """`run` for many arrays of the shapes and dtypes of these: traced once, with closed-over values as they are now.
 
     The result takes the arrays as one sequence.
     """
     with jax.default_matmul_precision("highest"):
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arrays)
+        closed, shape = _traced(function, arrays)
     consts, executable, treedef = list(closed.consts), _executable(closed), jax.tree.structure(shape)
 
     def prepared(arrays: Sequence[Any]) -> Any:
@@ -58,6 +58,11 @@ def prepare(function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Se
             return jax.tree.unflatten(treedef, executable(consts, list(arrays)))
 
     return prepared
+
+
+def _traced(function: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+    """The jaxpr of the function as it is now: JAX would remember that of the same object, from before a rebinding."""
+    return jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*arrays)
 
 
 def _executable(closed: Any) -> Callable[..., Any]:

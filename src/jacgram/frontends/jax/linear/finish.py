@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from jacgram.core.uses import Einsum, Identity
+from jacgram.core.uses import Einsum, Gather, Identity
 from jacgram.frontends.jax.linear.tape import Node, Use
 from jacgram.frontends.jax.linear.terms import Deferred
 from jacgram.frontends.jax.records import Record, Recording
@@ -77,15 +77,27 @@ def _times(cotangent: Any, factor: Any) -> Any:
 def _record(use: Use, operands: _Operands) -> Record:
     term = use.term
     if term.kind is not None:
-        order = [term.value.index(label) for label in term.canonical]
-        assert term.activation is not None
-        activation = operands.activation(operands.read(term.activation))
-        return Record(term.leaf, term.view, term.kind, activation, operands.cotangent(use, order, term.mask))
+        return _of_kind(use, operands)
     if use.reason is not None and set(term.value) == set(term.weight):
         view = term.view.transpose([term.weight.index(label) for label in term.value])
         cotangent = operands.cotangent(use, range(len(term.value)), term.activation)
         return Record(term.leaf, view, Identity(use.reason), None, cotangent)
     return _einsum(use, operands)
+
+
+def _of_kind(use: Use, operands: _Operands) -> Record:
+    """A convolution as it is; a gather without positions of size one, save a last one."""
+    term, kind = use.term, use.term.kind
+    assert term.activation is not None and kind is not None
+    array = operands.read(term.activation)
+    order, mask = [term.value.index(label) for label in term.canonical], term.mask
+    if isinstance(kind, Gather):
+        kept = [axis for axis in range(kind.positions) if array.shape[axis] != 1] or list(range(min(kind.positions, 1)))
+        sizes = [array.shape[axis] for axis in kept]
+        order = [order[axis] for axis in kept] + order[kind.positions :]
+        array, kind = array.reshape(sizes), Gather(len(kept))
+        mask = None if mask is None else mask.map(lambda m: m.reshape(sizes) if getattr(m, "ndim", 0) else m)
+    return Record(term.leaf, term.view, kind, operands.activation(array), operands.cotangent(use, order, mask))
 
 
 def _einsum(use: Use, operands: _Operands) -> Record:

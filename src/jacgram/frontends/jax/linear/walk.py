@@ -115,12 +115,14 @@ class Walk:
                 self.tap(node, None)
                 continue
             site = Site(name, eqn.params, position, inputs, outputs)
-            passed = [(term, _through_rule(term, site)) for term in node.terms]
-            for output, share in (pair for _, found in passed if found for pair in zip(outputs, found, strict=True)):
+            found = [(term, _through_rule(term, site)) for term in node.terms]
+            refused = any(shares is None for _, shares in found) and all(term.bare for term in node.terms)
+            passed = _kept_together(node, found)
+            for output, share in (pair for _, shares in passed if shares for pair in zip(outputs, shares, strict=True)):
                 output.terms += [] if share is None else [share]
-            node.terms = [term for term, found in passed if found is None]
-            self.tap(node, f"{name} has no rule for it")
-            node.terms = [term for term, found in passed if found is not None]
+            node.terms = [term for term, shares in passed if shares is None]
+            self.tap(node, f"{name} has no rule for it" if refused else None)
+            node.terms = [term for term, shares in passed if shares is not None]
         if any(node.live for node in inputs):
             self.tape.steps.append(Live(eqn, inputs, outputs))
             for output in outputs:
@@ -157,6 +159,30 @@ def _read(env: dict[Any, Node], variable: Any) -> Node:
         node.value = variable.val
         return node
     return env[variable]
+
+
+Passed = tuple[Term, "list[Term | None] | None"]
+
+
+def _kept_together(node: Node, passed: list[Passed]) -> list[Passed]:
+    """Where one of several shares meets its activation, or is declined, what each does: vectors are then declined too.
+
+    A bias thus ends where its layer's weight does, and both have one cotangent; going on alone, it would meet whatever
+    follows (a mask, the next layer's weight) as an activation. A matrix goes on: it is part of a weight to come.
+    """
+    if not node.live and len(passed) == 1:
+        return passed
+    if not any(found is None or _met_activation(term, found) for term, found in passed):
+        return passed
+    return [(term, found if _matrix(term) else None) for term, found in passed]
+
+
+def _met_activation(term: Term, found: list[Term | None]) -> bool:
+    return any(share is not None and share.activation_labels != term.activation_labels for share in found)
+
+
+def _matrix(term: Term) -> bool:
+    return term.bare and set(term.value) == set(term.weight) and sum(size > 1 for size in term.view.shape) > 1
 
 
 def _through_rule(term: Term, site: Site) -> list[Term | None] | None:

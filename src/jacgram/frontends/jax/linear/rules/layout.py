@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 
 from jacgram.frontends.jax.linear.rules.site import Site
-from jacgram.frontends.jax.linear.terms import Deferred, Term, fresh
+from jacgram.frontends.jax.linear.terms import Deferred, Term, Window, fresh
 
 CUMSUM_LIMIT = 1024
 """Longest axis for which a cumulative sum is a product with a triangular matrix."""
@@ -125,7 +125,7 @@ def _broadcast(term: Term, shape: Sequence[int], out_shape: Sequence[int], place
     kept = _drop(term, repeated)
     if kept is None or kept.kind is not None:
         return None
-    value, windows = list(fresh(len(out_shape))), [None] * len(out_shape)
+    value, windows = list(fresh(len(out_shape))), list[Window | None]([None] * len(out_shape))
     for axis, place in enumerate(p for a, p in enumerate(places) if a not in repeated):
         value[place], windows[place] = kept.value[axis], kept.windows[axis]
     return kept.with_value(value, windows)
