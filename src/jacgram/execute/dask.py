@@ -50,7 +50,7 @@ class Dask:
     Example:
         >>> import jacgram
         >>> from distributed import Client
-        >>> with Client(n_workers=1, processes=False, dashboard_address=None) as client:
+        >>> with Client(n_workers=1, processes=False, dashboard_address=":0") as client:
         ...     jacgram.Dask(client, resources={"GPU": 1}).retries
         2
     """
@@ -175,7 +175,7 @@ class _Run:
             if outcome is not None:
                 self.emit(outcome)
             return
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | ArgumentError):
             raise error
         self.attempts[tile] = self.attempts.get(tile, 0) + 1
         if self.attempts[tile] <= self.executor.retries:

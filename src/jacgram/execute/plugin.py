@@ -32,9 +32,18 @@ class TilePlugin(WorkerPlugin):
     def worker(self) -> Worker:
         """This thread's live state."""
         if not hasattr(self._live, "worker"):
-            work: Work = cloudpickle.loads(self.payload)
-            self._live.worker = work.open()
+            self._live.worker = self._work().open()
         return self._live.worker
+
+    def _work(self) -> Work:
+        try:
+            return cloudpickle.loads(self.payload)
+        except Exception as error:  # whatever an object's own pickling raises
+            raise ArgumentError(
+                f"f, its parameters or its data cannot be made again on a Dask worker: {describe(error)}. Fix: install "
+                "there what f needs, define what does not pickle in a module that workers can import, and give data as "
+                "files that they can open."
+            ) from error
 
 
 def run_tile(name: str, tile: Tile) -> Tile:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from jacgram.errors import StoreError
+from jacgram.errors import ArgumentError, StoreError
 from jacgram.execute.events import Listener, Tile, TileFailed, TileRetried
 from jacgram.execute.work import Failure, Work, Worker, describe
 
@@ -44,7 +44,7 @@ class Serial:
         for attempt in range(1, self.retries + 2):
             try:
                 worker.run(tile)
-            except StoreError:
+            except (StoreError, ArgumentError):
                 raise
             except Exception as error:  # whatever f raises
                 if attempt > self.retries:

@@ -51,7 +51,7 @@ class Executor(Protocol):
         """Runs every tile, in about this order, telling of each.
 
         A tile that raises is tried again, and then reported while the others go on. A `StoreError` ends the run: where
-        one tile cannot be written, none can.
+        one tile cannot be written, none can. So does an `ArgumentError`.
 
         Returns:
             The tiles that failed for good.
