@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from jacgram.frontends.torch.compat import drop_backward_hooks
+
 
 @contextmanager
 def full_precision() -> Generator[None]:
@@ -66,10 +68,15 @@ def _plain_attention_layers() -> Generator[None]:
 
 @contextmanager
 def preserved(modules: Sequence[nn.Module]) -> Generator[None]:
-    """Attributes of the modules and their submodules are put back at the end: the same objects under the same names."""
+    """Attributes of the modules and their submodules are put back at the end: the same objects under the same names.
+
+    Backward hooks are left out meanwhile: they say what is done with gradients, not what f is.
+    """
     owners = list({id(part): part for module in modules for part in module.modules()}.values())
     found = [_attributes(owner) for owner in owners]
     try:
+        for owner in owners:
+            drop_backward_hooks(owner)
         yield
     finally:
         for owner, attributes in zip(owners, found, strict=True):
@@ -99,12 +106,13 @@ def _restore(owner: nn.Module, attributes: dict[str, tuple[Any, Any]]) -> None:
 
 def training_batch_norms(modules: Sequence[nn.Module]) -> list[str]:
     """Names of the batch norm layers that use the statistics of the batch."""
-    return [
+    found = [
         name or type(part).__name__
         for module in modules
         for name, part in module.named_modules()
         if isinstance(part, _BATCH_NORMS) and (part.training or part.running_mean is None)
     ]
+    return list(dict.fromkeys(found))
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -106,10 +106,11 @@ def _spread(side: TorchSide) -> TorchSide:
 
 
 def _both_ways(side: TorchSide) -> tuple[list[torch.Tensor], list[torch.Tensor], float]:
-    """Outputs of the batch, of each example alone from the same random state, and the gap that rounding may cause."""
+    """Outputs of the batch, of each example alone from another random state, and the gap that rounding may cause."""
     with side.calling(), Precisions() as seen:
         together = [y.detach() for y in side.flat(constants(side.leaves))]
     with side.calling():
+        torch.rand(1)  # random numbers drawn in the same order would hide that f draws any
         leaves = constants(side.leaves)
         alone = [
             [y.detach() for y in side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()])] for k in range(side.n)

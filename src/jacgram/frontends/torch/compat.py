@@ -52,6 +52,12 @@ def known_loops() -> Generator[None]:
         yield
 
 
+def drop_backward_hooks(module: torch.nn.Module) -> None:
+    """Remove a module's backward hooks; the caller puts the tables' entries back."""
+    for name in ("_backward_hooks", "_backward_pre_hooks"):
+        vars(module)[name].clear()
+
+
 def function_class(node: object) -> type | None:
     """The `torch.autograd.Function` that a node of the graph was made by; None for PyTorch's own nodes."""
     return getattr(node, "_forward_cls", None)

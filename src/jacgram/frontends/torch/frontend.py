@@ -69,6 +69,9 @@ class TorchFrontend:
     def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
         """Nothing is traced ahead: calls are eager, and which they are may depend on values."""
 
+    def closed(self, side: Any) -> None:
+        """Nothing is traced: every call is recorded anew."""
+
     def digest(self, side: Any) -> str:
         """What f computes and how it is differentiated, from its calls on one example."""
         return program_digest(side)
@@ -186,7 +189,7 @@ def _outputs(
     devices = sorted({leaf.device for leaf in (*leaves, *x)}, key=str)
 
     def refuse() -> Exception:
-        layers = ", ".join(repr(name) for name in training_batch_norms(program.modules())[:3]) or "F.batch_norm"
+        layers = ", ".join(map(repr, training_batch_norms(program.modules())[:3])) or "a call of F.batch_norm"
         return InteractingExamplesError(
             f"batch norm in training mode mixes examples: {layers}; call .eval() on the module, or use group norm."
         )

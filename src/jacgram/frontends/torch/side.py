@@ -147,7 +147,7 @@ class TorchSide:
         stacked = stacked_seeds(self, seeds)
         if not self.n:
             shapes = [struct_of(seed) for seed in seeds]
-            return [_of_no_example(use, self.device) for use in self.describe(shapes, structured=structured)]
+            return _of_no_example(self.describe(shapes, structured=structured), self.device)
         if not structured:
             return identity_uses(self, stacked, dict.fromkeys(range(len(self.leaves)), ASKED))
         return structured_uses(self, stacked)
@@ -244,14 +244,21 @@ class TorchSide:
         return [torch.zeros(struct.shape, dtype=dtype_of(struct), device=self.device) for struct in structs]
 
 
-def _of_no_example(use: Use, device: torch.device) -> Use:
-    """A described use with arrays of no example."""
-
-    def empty(struct: Struct) -> torch.Tensor:
-        return torch.zeros((0, *struct.shape[1:]), dtype=dtype_of(struct), device=device)
-
-    activation = None if use.activation is None else empty(use.activation)
-    return replace(use, activation=activation, cotangent=empty(use.cotangent))
+def _of_no_example(uses: Sequence[Use], device: torch.device) -> list[Use]:
+    """Described uses with arrays of no example, shared where their shapes are."""
+    structs = {id(array): array for use in uses for array in (use.activation, use.cotangent) if array is not None}
+    empty = {
+        key: torch.zeros((0, *struct.shape[1:]), dtype=dtype_of(struct), device=device)
+        for key, struct in structs.items()
+    }
+    return [
+        replace(
+            use,
+            activation=None if use.activation is None else empty[id(use.activation)],
+            cotangent=empty[id(use.cotangent)],
+        )
+        for use in uses
+    ]
 
 
 def _first_of_each(program: Program, found: list[Any]) -> list[Any]:

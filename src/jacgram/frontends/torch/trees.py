@@ -119,7 +119,7 @@ def _parts(tree: Any) -> tuple[tuple[Any, ...], list[Any], tuple[int, ...]] | No
 
 def _children_like(container: type, keys: Sequence[Any], tree: Any, argument: str, path: str) -> list[Any]:
     place = f"{argument} at {path!r}" if path else argument
-    if issubclass(container, dict):
+    if issubclass(container, dict) or (dataclasses.is_dataclass(container) and isinstance(tree, Mapping)):
         if isinstance(tree, Mapping) and set(tree) == set(keys):
             return [tree[key] for key in keys]
         found = f"keys {sorted(map(str, tree))}" if isinstance(tree, Mapping) else type(tree).__name__
