@@ -6,7 +6,7 @@ frontends works through this protocol and an array adapter, and never learns whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -168,6 +168,13 @@ class Frontend(Protocol):
         """`run` for many sequences of arrays of the shapes and dtypes of these, traced once.
 
         None where calls are not traced, and may depend on values: `run` is then the way.
+        """
+        ...
+
+    def closed(self, side: Any) -> tuple[Side, Hashable] | None:
+        """The side of f's traced program, closing over nothing, and a key equal for equal programs and shapes.
+
+        None where a framework does not trace, or where equal programs cannot be told.
         """
         ...
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jacgram.arrays import Arrays, adapter
@@ -109,6 +110,46 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
 
     ``given`` is a plan made before, in place of one made here.
     """
+    closed = _closed(request)
+    if closed is None:
+        kernel, arrays = _kernel(request, method, memory, given)
+        return request.frontend.run(kernel, arrays)
+    request, keys = closed
+    key = (keys, request.same, request.pairs, request.conjugate, request.accumulate, request.by_leaf)
+    key = (key, method, memory, given)
+    prepared = _prepared.pop(key, None)
+    if prepared is None:
+        kernel, arrays = _kernel(request, method, memory, given)
+        prepared = request.frontend.prepare(kernel, arrays)
+        assert prepared is not None, "a framework that traces prepares what it traced"
+    _prepared[key] = prepared
+    if len(_prepared) > _PREPARED:
+        _prepared.popitem(last=False)
+    return prepared(_arrays(request))
+
+
+_PREPARED = 128  # requests kept planned and compiled; the least recently used goes first
+_prepared: OrderedDict[Hashable, Callable[[Sequence[Any]], Any]] = OrderedDict()
+
+
+def _closed(request: Request) -> tuple[Request, Hashable] | None:
+    """The request about traced programs that close over nothing, and a key equal for equal ones."""
+    first = request.frontend.closed(request.sides[0])
+    second = first if request.same else request.frontend.closed(request.sides[1])
+    if first is None or second is None:
+        return None
+    return replace(request, sides=(first[0], second[0])), (first[1], second[1])
+
+
+def _arrays(request: Request) -> list[Any]:
+    side1, side2 = request.sides
+    return side1.arrays() if request.same else [*side1.arrays(), *side2.arrays()]
+
+
+def _kernel(
+    request: Request, method: Method, memory: int | str | None, given: Plan | None
+) -> tuple[Callable[..., list[list[Any]]], list[Any]]:
+    """The planned computation as a function of arrays, and the arrays."""
     side1, side2 = request.sides
     counts = len(side1.arrays())
     task = make_task(request, method)
@@ -125,8 +166,7 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
         run = make(xp, (first, second), task, plan, request.conjugate, real_part, request.by_leaf)
         return [[_cast(xp, x, request.result_dtype) for x in part] for part in run.compute()]
 
-    arrays: Sequence[Any] = side1.arrays() if request.same else [*side1.arrays(), *side2.arrays()]
-    return request.frontend.run(kernel, arrays)
+    return kernel, _arrays(request)
 
 
 def _cast(xp: Arrays, array: Any, dtype: str) -> Any:

@@ -35,6 +35,15 @@ class Same:
         return id(self.value)
 
 
+def has_custom_rules(jaxpr: Jaxpr) -> bool:
+    """Whether some equation, however deep, has a differentiation rule of its own, which the key does not tell apart."""
+    return any(
+        equation.primitive.name in CUSTOM_RULES
+        or any(map(has_custom_rules, sub_jaxprs(list(equation.params.values()))))
+        for equation in jaxpr.eqns
+    )
+
+
 def fingerprint(jaxpr: Jaxpr) -> Hashable:
     """The key of a jaxpr: its equations, recursively, with variables numbered in order of appearance."""
     return _of_jaxpr(jaxpr)

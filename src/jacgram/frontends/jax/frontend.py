@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, final
 
 import jax
 
 from jacgram.core.frontend import Struct
 from jacgram.errors import StructureError
+from jacgram.frontends.jax.closed import closed
 from jacgram.frontends.jax.digest import program_digest
 from jacgram.frontends.jax.execute import prepare, run
 from jacgram.frontends.jax.program import OfInput, OfModule, OfParams, Program, output_leaves
@@ -76,6 +77,10 @@ class JaxFrontend:
     def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
         """`run` for many arrays of these shapes, traced once."""
         return prepare(function, arrays)
+
+    def closed(self, side: Any) -> tuple[JaxSide, Hashable] | None:
+        """The side of f's traced program, and its key; None where equal programs cannot be told."""
+        return closed(side)
 
     def digest(self, side: Any) -> str:
         """What f computes and how it is differentiated, from its traced program."""

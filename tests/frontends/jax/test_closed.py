@@ -1,0 +1,67 @@
+"""Traced programs as keys: what is equal may be shared, and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jacgram
+from jacgram.frontends.jax import frontend
+
+
+def closed(f, x, params=None):
+    side = frontend().side(f, x, params, argument="x1")
+    return frontend().closed(side)
+
+
+X = jnp.arange(6.0).reshape(3, 2)
+W = jnp.ones((2, 4))
+
+
+def test_equal_programs_have_equal_keys():
+    first = closed(lambda w, x: jnp.tanh(x @ w), X, W)
+    second = closed(lambda w, x: jnp.tanh(x @ w), X + 1, W * 2)
+    assert first[1] == second[1]
+    assert hash(first[1]) == hash(second[1])
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda w, x: jnp.sin(x @ w), X),
+        (lambda w, x: jnp.tanh(x @ w) * 2.0, X),
+        (lambda w, x: jnp.tanh(x @ w), X[:2]),
+        (lambda w, x: jnp.tanh(x @ w), X.astype("float32")),
+    ],
+)
+def test_other_programs_and_shapes_have_other_keys(f, x):
+    assert closed(f, x, W)[1] != closed(lambda w, x: jnp.tanh(x @ w), X, W)[1]
+
+
+def test_constants_are_arrays_of_the_side():
+    scale = jnp.arange(4.0)
+    side, key = closed(lambda w, x: jnp.tanh(x @ w) * scale, X, W)
+    assert any(array is scale for array in side.arrays())
+    scale = scale + 1
+    assert closed(lambda w, x: jnp.tanh(x @ w) * scale, X, W)[1] == key
+
+
+def test_rules_of_their_own_are_not_compared():
+    @jax.custom_jvp
+    def double(x):
+        return 2 * x
+
+    double.defjvp(lambda primals, tangents: (2 * primals[0], 5 * tangents[0]))
+    assert closed(lambda w, x: double(x @ w), X, W) is None
+    assert closed(lambda w, x: jax.jit(lambda a: double(a))(x @ w), X, W) is None
+    found = jacgram.ntk(lambda w, x: double(x @ w).sum(1), X, params=W)
+    assert found == pytest.approx(25 * 4 * X @ X.T)
+
+
+def test_traced_arrays_are_not_closed_over():
+    @jax.jit
+    def kernel(w, scale):
+        assert closed(lambda v, x: x @ v, X, w) is None
+        assert closed(lambda v, x: x @ v * scale, X, W) is None
+        return jacgram.ntk(lambda v, x: x @ v * scale, X, params=w)
+
+    assert kernel(W, 3.0) == pytest.approx(9 * kernel(W, 1.0))
