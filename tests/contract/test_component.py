@@ -161,6 +161,8 @@ def _reference(uses1, uses2, shape, n1, n2, labels):
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_candidate(name, pattern, framework):
+    if framework == "jax" and pattern not in (PATTERNS[0], PATTERNS[3]):
+        pytest.skip("compiling takes the time: in JAX two patterns, in PyTorch all")
     shape, left, right, form = MODELS[name]
     xp = adapter(framework)
     paired = pattern.startswith("n i, n")
@@ -179,7 +181,7 @@ def test_every_candidate(name, pattern, framework):
     expected = _reference(uses1, uses2, shape, n1, n2, labels)
     every = list(candidates(component, want, TYPICAL, 8))
     if framework == "jax":  # compiled one by one: a few will do
-        every = every[:: max(1, len(every) // 4)]
+        every = every[:: max(1, len(every) // 3)]
     order = [want.block.index(label) for label in want.out]
     for choice in every:
         block = contract(xp, component, choice, want, tuple(factors), "float64", conjugate=False)
