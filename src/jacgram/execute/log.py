@@ -25,7 +25,7 @@ class JsonLog:
         >>> log = jacgram.JsonLog(f"{folder}/run.jsonl")
         >>> x, w = jnp.ones((4, 3)), jnp.ones((3, 2))
         >>> _ = jacgram.write_ntk(f"{folder}/kernel.zarr", lambda w, x: x @ w, x, params=w, progress=log)
-        >>> [line.split('"')[3] for line in open(log.path)]
+        >>> [line.split('"')[3] for line in log.path.read_text().splitlines()]
         ['RunStarted', 'TileFinished', 'RunFinished']
     """
 

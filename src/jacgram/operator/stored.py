@@ -57,7 +57,16 @@ def open_kernel(store: Any, *, allow_incomplete: bool = False) -> StoredKernel:
 
 @final
 class StoredKernel:
-    """A kernel in a Zarr store; made by `open_kernel`."""
+    """A kernel in a Zarr store; made by `open_kernel`.
+
+    Example:
+        >>> import jacgram, jax.numpy as jnp, tempfile
+        >>> store = tempfile.mkdtemp() + "/kernel.zarr"
+        >>> x, w = jnp.arange(8.0).reshape(4, 2), jnp.ones((2, 3))
+        >>> _ = jacgram.write_ntk(store, lambda w, x: x @ w, x, params=w, pattern="n i, m i -> n m")
+        >>> jacgram.open_kernel(store).complete
+        True
+    """
 
     def __init__(self, stored: KernelStore) -> None:
         self._stored = stored

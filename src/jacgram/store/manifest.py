@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from jacgram.errors import StoreError
-from jacgram.store.files import Files
 from jacgram.store.grid import Tile
+
+if TYPE_CHECKING:
+    from jacgram.store.files import Files  # needs zarr, which reading the rest of this module does not
 
 FOLDER = "manifest"
 
