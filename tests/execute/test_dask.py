@@ -10,13 +10,12 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from kit.writing import data, network
 
 import jacgram
 from jacgram.errors import ArgumentError, IncompleteKernelError, StoreError, StructureError
 from jacgram.execute.events import TileFailed, TileFinished, TileRetried
+from kit.writing import data, network
 
 pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")

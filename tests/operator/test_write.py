@@ -480,7 +480,7 @@ def test_trees_and_stacks_and_inputs(tmp_path, framework, problem):
 
 def test_examples_that_interact(tmp_path, problem):
     f, x, params = problem
-    with pytest.raises(InteractingExamplesError, match="interact|together"):
+    with pytest.raises(InteractingExamplesError, match=r"interact|together"):
         write(tmp_path / "k.zarr", (lambda p, x: f(p, x) / x.sum(), x, params))
 
 

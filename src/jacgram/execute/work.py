@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from jacgram.execute.events import Listener, Tile, TileFinished
@@ -67,5 +68,14 @@ def describe(error: BaseException) -> str:
 
 def peak_bytes() -> int:
     """Highest memory use of this process so far."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return _peak_of_family()
+
+
+def _peak_of_family() -> int:
+    """The same where there is no ``/proc``; it may be that of a larger process which started this one."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -80,7 +80,7 @@ class _Recorder(TorchFunctionMode):
         elif isinstance(value, dict):
             self.feed(sorted(value.items(), key=lambda item: repr(item[0])))
         elif isinstance(value, types.FunctionType):
-            self.found.update(_code(value.__code__).encode())
+            self.found.update(_function(value).encode())
         else:
             self.found.update(f"{type(value).__qualname__} {_ADDRESS.sub('', repr(value))};".encode())
 
@@ -111,7 +111,7 @@ def _graph(outputs: list[torch.Tensor]) -> list[str]:
             continue
         numbers[node] = len(numbers)
         custom = function_class(node)
-        code = "" if custom is None else "".join(_code(f.__code__) for f in _functions(custom))
+        code = "" if custom is None else "".join(_function(f) for f in _functions(custom))
         lines.append(f"node {node.name()} {len(node.next_functions)} {code};")
         stack.extend(inner for inner, _ in reversed(node.next_functions))
     return lines
@@ -120,6 +120,12 @@ def _graph(outputs: list[torch.Tensor]) -> list[str]:
 def _functions(custom: type) -> list[Any]:
     found = (getattr(custom, name, None) for name in ("forward", "setup_context", "backward", "vjp", "jvp", "vmap"))
     return [f for f in found if isinstance(f, types.FunctionType)]
+
+
+def _function(function: types.FunctionType) -> str:
+    """The code of a function, with the values it closes over and its defaults."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return _code(function.__code__) + _ADDRESS.sub("", repr((cells, function.__defaults__)))
 
 
 def _code(code: types.CodeType) -> str:

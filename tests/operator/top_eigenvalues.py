@@ -1,0 +1,13 @@
+"""Prints the top eigenvalues of a stored kernel, and the peak memory of the process that found them."""
+
+import sys
+
+from scipy.sparse.linalg import eigsh
+
+import jacgram
+from jacgram.execute.work import peak_bytes
+
+operator = jacgram.open_kernel(sys.argv[1]).operator()
+top = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+print(*eigsh(operator, k=top, return_eigenvectors=False))
+print(peak_bytes())
