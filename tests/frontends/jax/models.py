@@ -395,7 +395,7 @@ def indexing_by_data(p, x):
 
 @model({"w": W, "b": B})
 def complex_inside(p, x):
-    z = (x + 1j * x**2) @ p["w"] * jnp.exp(1j * p["b"])
+    z = (x + 1j * x**2) @ (p["w"] + 0j) * jnp.exp(1j * p["b"])
     return (z * jnp.conj(z) * (1 + 2j)).real + z.imag
 
 

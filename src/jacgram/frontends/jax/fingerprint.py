@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jacgram.frontends.jax.compat import closed
+
 CUSTOM_RULES = {
     "custom_jvp_call": frozenset({"jvp_jaxpr_fun", "jvp_jaxpr_thunk", "jvp", "symbolic_zeros"}),
     "custom_vjp_call": frozenset({"fwd_jaxpr_thunk", "bwd", "out_trees", "symbolic_zeros"}),
@@ -51,10 +53,8 @@ def fingerprint(jaxpr: Jaxpr) -> Hashable:
 
 def sub_jaxprs(value: Any) -> Iterator[Jaxpr]:
     """Every jaxpr directly inside an equation's parameter."""
-    if isinstance(value, Jaxpr):
-        yield value
-    elif isinstance(value, ClosedJaxpr):
-        yield value.jaxpr
+    if isinstance(value, Jaxpr | ClosedJaxpr):
+        yield closed(value).jaxpr
     elif isinstance(value, tuple | list):
         for item in value:
             yield from sub_jaxprs(item)
@@ -107,10 +107,10 @@ def _of_value(value: Any) -> Hashable:
             return (type(value), *(_of_value(item) for item in value))
         case dict():
             return (dict, *((_of_value(k), _of_value(v)) for k, v in value.items()))
+        case ClosedJaxpr():  # first: in some releases every jaxpr is one
+            return (_of_jaxpr(value.jaxpr), tuple(_of_value(const) for const in value.consts))
         case Jaxpr():
             return _of_jaxpr(value)
-        case ClosedJaxpr():
-            return (_of_jaxpr(value.jaxpr), tuple(_of_value(const) for const in value.consts))
         case np.ndarray() | np.generic():
             array = np.asarray(value)
             return (type(value), array.shape, array.dtype, array.tobytes())

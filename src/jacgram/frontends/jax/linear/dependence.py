@@ -7,6 +7,8 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from jacgram.frontends.jax.compat import closed, scan_layout
+
 CALLS = {
     "pjit": "jaxpr",
     "jit": "jaxpr",
@@ -24,7 +26,7 @@ CALLS = {
 def called_jaxpr(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """The jaxpr that an equation calls, and does nothing else; None for any other equation."""
     inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
-    return ClosedJaxpr(inner, ()) if isinstance(inner, Jaxpr) else inner
+    return None if inner is None else closed(inner)
 
 
 def dependence(jaxpr: Jaxpr, linear: Sequence[bool]) -> list[bool]:
@@ -39,7 +41,8 @@ def dependence(jaxpr: Jaxpr, linear: Sequence[bool]) -> list[bool]:
 
 def loop_dependence(eqn: JaxprEqn, linear: Sequence[bool]) -> tuple[list[bool], list[bool]]:
     """Which operands of a ``scan`` are linear, carries made so by the body included, and which outputs are."""
-    jaxpr, consts, carries = eqn.params["jaxpr"].jaxpr, eqn.params["num_consts"], eqn.params["num_carry"]
+    layout = scan_layout(eqn)
+    jaxpr, consts, carries = layout.body.jaxpr, layout.num_consts, layout.num_carry
     inside = list(linear)
     while True:
         outputs = dependence(jaxpr, inside)
@@ -59,6 +62,6 @@ def _outputs(eqn: JaxprEqn, linear: Sequence[bool]) -> list[bool]:
     if eqn.primitive.name == "scan":
         return loop_dependence(eqn, linear)[1]
     if eqn.primitive.name == "cond":
-        branches = [dependence(branch.jaxpr, linear[1:]) for branch in eqn.params["branches"]]
+        branches = [dependence(closed(branch).jaxpr, linear[1:]) for branch in eqn.params["branches"]]
         return [any(outputs) for outputs in zip(*branches, strict=True)]
     return [True] * len(eqn.outvars)

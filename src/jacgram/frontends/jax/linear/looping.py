@@ -2,8 +2,8 @@
 
 The **known** loop computes what needs no tangent and is asked for: known results, and values of the body that
 activations or the live loop want, stacked. It is left out where nothing asks. The **live** loop is linear in the taps,
-which are scanned over; its known operands come first among the constants, and last among what is scanned, as JAX wants
-them to transpose it. What it needs of the body's known values beyond its operands it computes again.
+which are scanned over. JAX transposes a loop whose known operands are constants, or come last among what is scanned; so
+a live constant is carried along. What the live loop needs of the body's known values it computes again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 
+from jacgram.frontends.jax.compat import ScanLayout, linear_scan
 from jacgram.frontends.jax.linear.tape import Node, Tape, Values, read, tangent
 
 
@@ -23,7 +23,7 @@ class ScanStep:
     """One ``scan``.
 
     Attributes:
-        equation: the equation it stands for.
+        layout: the parts of the equation it stands for.
         body: the body's tape.
         inputs: the operands outside: constants, carries, scanned values.
         inner: the same as the body sees them.
@@ -35,7 +35,7 @@ class ScanStep:
         emitted: per known value of the body that is asked for, the stacked value outside.
     """
 
-    equation: JaxprEqn
+    layout: ScanLayout
     body: Tape
     inputs: list[Node]
     inner: list[Node]
@@ -79,72 +79,63 @@ class ScanStep:
             turn,
             [outer(self.inputs[p]) for p in carries],
             [outer(self.inputs[p]) for p in scanned],
-            length=self.equation.params["length"],
-            reverse=self.equation.params["reverse"],
+            length=self.layout.length,
+            reverse=self.layout.reverse,
         )
         values.update(zip((self.outputs[p - self._num_consts] for p in carries), last, strict=True))
         values.update(zip((*(self.outputs[j] for j in results), *self.emitted.values()), stacked, strict=True))
 
     def run_live(self, known: Values, live: Values, taps: Sequence[Any]) -> None:
         flowing = [p for p in range(len(self.inputs)) if self.linear[p] and p not in self.kept]
-        held = [p for p in range(len(self.inputs)) if not self.linear[p] and p not in self._carries]
-        groups = (self._constants, self._carries, self._scanned)
-        live_consts, carries, live_xs = ([p for p in flowing if p in group] for group in groups)
-        known_consts, _, known_xs = ([p for p in held if p in group] for group in groups)
+        carried = [p for p in flowing if p < self._first_scanned]  # a live constant is a carry that stays as it is
+        live_xs = [p for p in flowing if p >= self._first_scanned]
+        held = [p for p in self._constants if not self.linear[p]]
+        known_xs = [p for p in self._scanned if not self.linear[p]]
+        stacked = [self.inner[p] for p in self._carries if not self.linear[p]]
         results = [j for j in range(self._num_carry, len(self.outputs)) if self.linear_out[j]]
-        carried_known = [self.inner[p] for p in self._carries if not self.linear[p]]
         outer = read(known)
-        operands = [
-            [outer(self.inputs[p]) for p in known_consts],
-            [tangent(self.inputs[p], known, live) for p in live_consts],
-            [tangent(self.inputs[p], known, live) for p in carries],
-            [taps[tap] for tap in self.taps],
-            [tangent(self.inputs[p], known, live) for p in live_xs],
-            [outer(self.inputs[p]) for p in known_xs],
-            [outer(self.emitted[node]) for node in carried_known],
-        ]
-        nodes = [[self.inner[p] for p in group] for group in (known_consts, live_consts, carries, live_xs, known_xs)]
+        constants = {self.inner[p]: outer(self.inputs[p]) for p in held}
 
-        def turn(*parts: list[Any]) -> list[Any]:
-            known_const, live_const, carry, tap, live_x, known_x, carried = parts
-            inside = dict(zip(nodes[0] + nodes[4] + carried_known, known_const + known_x + carried, strict=True))
-            moving = dict(zip(nodes[1] + nodes[2] + nodes[3], live_const + carry + live_x, strict=True))
+        def turn(carry: list[Any], xs: tuple[tuple[list[Any], list[Any]], list[Any]]) -> tuple[list[Any], list[Any]]:
+            (tap, live_x), known_x = xs
+            inside = constants | dict(zip([*(self.inner[p] for p in known_xs), *stacked], known_x, strict=True))
+            moving = dict(zip((self.inner[p] for p in (*carried, *live_xs)), (*carry, *live_x), strict=True))
+            given = dict(moving)
             self.body.run_known(inside)
             self.body.run_live(inside, moving, tap)
-            wanted = [p - self._num_consts for p in carries] + results
-            return [tangent(self.body.outputs[j], inside, moving) for j in wanted]
+            after = [
+                given[self.inner[p]] if p in self._constants else self._result(p - self._num_consts, inside, moving)
+                for p in carried
+            ]
+            return after, [self._result(j, inside, moving) for j in results]
 
-        found = self._bind(turn, operands)
-        live.update(zip((self.outputs[p - self._num_consts] for p in carries), found, strict=False))
-        live.update(zip((self.outputs[j] for j in results), found[len(carries) :], strict=True))
+        last, found = linear_scan(
+            turn,
+            [tangent(self.inputs[p], known, live) for p in carried],
+            ([taps[tap] for tap in self.taps], [tangent(self.inputs[p], known, live) for p in live_xs]),
+            [*(outer(self.inputs[p]) for p in known_xs), *(outer(self.emitted[node]) for node in stacked)],
+            self.layout,
+        )
+        ends = zip(carried, last, strict=True)
+        live.update({self.outputs[p - self._num_consts]: end for p, end in ends if p in self._carries})
+        live.update(zip((self.outputs[j] for j in results), found, strict=True))
 
-    def _bind(self, turn: Any, operands: list[list[Any]]) -> list[Any]:
-        """The loop bound anew with another body, so that the order of its operands is ours to choose."""
-        specs = [
-            [jax.ShapeDtypeStruct(a.shape[1:] if group >= _FIRST_SCANNED_GROUP else a.shape, a.dtype) for a in arrays]
-            for group, arrays in enumerate(operands)
-        ]
-        closed, hoisted = _without_constants(jax.make_jaxpr(turn)(*specs))
-        flat = [*hoisted, *(array for arrays in operands for array in arrays)]
-        num_consts = len(hoisted) + len(operands[0]) + len(operands[1])
-        params = {**self.equation.params, "jaxpr": closed, "num_consts": num_consts, "num_carry": len(operands[2])}
-        if "linear" in params:
-            params["linear"] = (False,) * len(flat)
-        return self.equation.primitive.bind(*flat, **params)
+    def _result(self, position: int, inside: Values, moving: Values) -> Any:
+        return tangent(self.body.outputs[position], inside, moving)
 
     def _emit(self, node: Node) -> Node:
         if node not in self.emitted:
-            shape = (self.equation.params["length"], *node.shape)
+            shape = (self.layout.length, *node.shape)
             self.emitted[node] = Node(shape, node.dtype, known=True)
         return self.emitted[node]
 
     @property
     def _num_consts(self) -> int:
-        return self.equation.params["num_consts"]
+        return self.layout.num_consts
 
     @property
     def _num_carry(self) -> int:
-        return self.equation.params["num_carry"]
+        return self.layout.num_carry
 
     @property
     def _first_scanned(self) -> int:
@@ -161,20 +152,3 @@ class ScanStep:
     @property
     def _scanned(self) -> range:
         return range(self._first_scanned, len(self.inputs))
-
-
-_FIRST_SCANNED_GROUP = 3
-
-
-def _without_constants(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
-    """The jaxpr with the arrays it holds as first arguments, and these arrays."""
-    constants = list(closed.consts)
-    if not constants:
-        return closed, []
-
-    def opened(held: list[Any], *arguments: Any) -> list[Any]:
-        return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, held))(*arguments)
-
-    specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
-    held = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.constvars]
-    return jax.make_jaxpr(opened)(held, *specs), constants

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import JaxprEqn
 
 from jacgram.core.views import View
+from jacgram.frontends.jax.compat import scan_layout
 from jacgram.frontends.jax.linear.dependence import loop_dependence
 from jacgram.frontends.jax.linear.lifting import lift
 from jacgram.frontends.jax.linear.looping import ScanStep
@@ -36,10 +37,10 @@ class _Loop:
 
     def __init__(self, walk: Walk, eqn: JaxprEqn, inputs: list[Node], refused: dict[int, str]) -> None:
         self._walk, self._eqn, self._inputs = walk, eqn, inputs
-        self._closed: ClosedJaxpr = eqn.params["jaxpr"]
-        self._consts: int = eqn.params["num_consts"]
-        self._first_scanned: int = self._consts + eqn.params["num_carry"]
-        self._length: int = eqn.params["length"]
+        self._layout = scan_layout(eqn)
+        self._closed, self._length = self._layout.body, self._layout.length
+        self._consts = self._layout.num_consts
+        self._first_scanned = self._consts + self._layout.num_carry
         self._linear, self._linear_out = loop_dependence(eqn, [not node.known for node in inputs])
         self._kept = [p for p in range(len(inputs)) if p not in refused and self._comes_in_whole(p)]
         for position, node in enumerate(inputs):
@@ -52,7 +53,7 @@ class _Loop:
         unchanged = [p - self._consts for p in self._kept if self._is_carry(p)]
         body = self._walk.nested()
         tape = body.run(self._closed.jaxpr, constants(self._closed), inner, unchanged)
-        self._step = ScanStep(self._eqn, tape, self._inputs, inner, self._linear, self._linear_out, self._kept)
+        self._step = ScanStep(self._layout, tape, self._inputs, inner, self._linear, self._linear_out, self._kept)
         self._uses: list[Use] = []
         problems: dict[int, str] = {}
         for use in tape.uses:
