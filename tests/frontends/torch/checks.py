@@ -4,12 +4,12 @@ import copy
 
 import numpy as np
 import torch
-from kit import oracle
-from kit.rows import jacobian_of_uses
 
 from jacgram.core.frontend import Struct
 from jacgram.core.uses import Identity
 from jacgram.frontends.torch import frontend
+from kit import oracle
+from kit.rows import jacobian_of_uses
 
 FRONTEND = frontend()
 

@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from kit import oracle
 
 import jacgram
-
 from frontends.torch.checks import rows_of
 from frontends.torch.models import MODELS
 from frontends.torch.transformers_zoo import TRANSFORMERS
+from kit import oracle
 
 ALL = [*MODELS, *TRANSFORMERS]
 

@@ -6,12 +6,12 @@ from collections import OrderedDict, namedtuple
 import numpy as np
 import pytest
 import torch
-from frontends.torch.checks import FRONTEND, basis, check_described, check_uses, described
-from kit import oracle, zoo
-from kit.rows import jacobian_of_uses
 from torch import nn
 
+from frontends.torch.checks import FRONTEND, basis, check_described, check_uses, described
 from jacgram.errors import InteractingExamplesError, StructureError
+from kit import oracle, zoo
+from kit.rows import jacobian_of_uses
 
 
 def side(f, x, params=None, **kwargs):
@@ -216,7 +216,7 @@ def test_tied_parameters_of_a_module_are_one_leaf():
             part.requires_grad_(False)
         check_uses(made, oracle.jacobian(twin, x), 1e-12)
     assert side(module, x, {"0.weight": new, "2.weight": new}).paths == ("0.weight",)
-    with pytest.raises(StructureError, match="different tensors to '0.weight' and '2.weight'"):
+    with pytest.raises(StructureError, match=r"different tensors to '0.weight' and '2.weight'"):
         side(module, x, {"0.weight": new, "2.weight": new + 1})
 
 

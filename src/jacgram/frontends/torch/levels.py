@@ -56,7 +56,7 @@ def _tried(side: TorchSide) -> tuple[Level, tuple[str, ...]]:
             rows = _left_over(trial, level)
         except Exception as error:  # f cannot run this way; the next one asks less of it
             where = "under vmap" if level.at_once else "while recorded"
-            notes.append(f"f cannot run {where}: {first_line(error)}")
+            notes.append(f"examples are recorded one by one, for f cannot run {where}: {first_line(error)}")
             continue
         if best is None or _size(side, rows) < _size(side, best.rows):
             best = replace(level, rows=rows)

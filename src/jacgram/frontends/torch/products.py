@@ -135,7 +135,7 @@ def twice_backward(flat: Flat, leaves: Sequence[torch.Tensor], tangents: Sequenc
     Raises:
         UnsupportedError: an operation has no second backward derivative.
     """
-    why = "its forward derivatives differ from its backward ones"
+    why = "its forward derivatives cannot be used"
     return _by_real_parts(lambda parts: _twice_backward(flat, leaves, parts, why), leaves, tangents)
 
 

@@ -32,15 +32,17 @@ def pushed(side: TorchSide, tangents: Sequence[torch.Tensor]) -> Tensors:
     """
     key = state_of(side)
     known = _agrees.get(side.program.f, key)
-    with side.calling(), OpenCalls():
+    with side.calling(), OpenCalls(higher_orders=side.create_graph):
         leaves = constants(side.leaves, side.create_graph)
+        if side.create_graph:
+            return twice_backward(side.flat, leaves, tangents)
         if known is None:
             known = _agree(side)
             _agrees.put(side.program.f, key, known)
         if known:
-            return detached(pushforward(side.flat, leaves, tangents), create_graph=side.create_graph)
+            return detached(pushforward(side.flat, leaves, tangents), create_graph=False)
         side.note("J @ u is a backward pass of the backward pass, for forward mode differs from backward mode")
-        return detached(twice_backward(side.flat, leaves, tangents), create_graph=side.create_graph)
+        return detached(twice_backward(side.flat, leaves, tangents), create_graph=False)
 
 
 def _agree(side: TorchSide) -> bool:

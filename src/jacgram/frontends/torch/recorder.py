@@ -18,6 +18,7 @@ from jacgram.frontends.torch.callables import named
 from jacgram.frontends.torch.compat import transform_level
 from jacgram.frontends.torch.labels import fits
 from jacgram.frontends.torch.marks import is_batched, mark, own_memory
+from jacgram.frontends.torch.norms import ELEMENTARY
 from jacgram.frontends.torch.opened import OPENED
 from jacgram.frontends.torch.recurrent import CannotOpenError
 from jacgram.frontends.torch.rules import ABSORBING, CARRIED, COUNTERPARTS, RULES, Call, UnreadableCallError, Used, axes
@@ -39,16 +40,24 @@ _PASSIVE = named(
 
 
 class OpenCalls(torch.overrides.TorchFunctionMode):
-    """Writes out the calls that PyTorch cannot run, or runs wrongly, under ``vmap`` or in forward mode."""
+    """Writes out the calls that PyTorch cannot run, or runs wrongly, under ``vmap`` or in forward mode.
+
+    Args:
+        higher_orders: whether those are written out too whose higher derivatives are wrong.
+    """
+
+    def __init__(self, *, higher_orders: bool = False) -> None:
+        super().__init__()
+        self._opened = OPENED | ELEMENTARY if higher_orders else OPENED
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in OPENED:
+        if func in self._opened:
             try:
                 with self:
-                    return OPENED[func](*args, **kwargs)
+                    return self._opened[func](*args, **kwargs)
             except CannotOpenError:
                 pass
         return self._call(func, args, kwargs)

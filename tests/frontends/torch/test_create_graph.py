@@ -1,0 +1,57 @@
+"""Kernels that can be differentiated."""
+
+import numpy as np
+import pytest
+import torch
+
+import jacgram
+from frontends.torch.models import MODELS
+from kit import zoo
+
+METHODS = [jacgram.Auto(), jacgram.Structured(), jacgram.Materialize(), jacgram.MatrixFree()]
+
+
+def dense_kernel(f, params, x1, x2):
+    """The kernel by `torch.func`, differentiable."""
+    J1, J2 = (torch.func.jacrev(lambda p: f(p, x))(params) for x in (x1, x2))  # noqa: B023
+    return sum(torch.einsum("nip,mjp->nmij", J1[key].flatten(2), J2[key].flatten(2)) for key in params)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("name", ["dense", "attention", "tied", "integer_input"])
+def test_gradient_of_a_kernel(name, method):
+    f, params, x1 = zoo.MODELS[name].on("torch", 3)
+    _, _, x2 = zoo.MODELS[name].on("torch", 2, seed=3)
+    params = {key: value.clone().requires_grad_() for key, value in params.items()}
+    x1 = x1.clone().requires_grad_() if x1.is_floating_point() else x1
+    inputs = [*params.values(), *([x1] if x1.requires_grad else [])]
+    found = jacgram.ntk(f, x1, x2, params=params, method=method, create_graph=True)
+    expected = dense_kernel(f, params, x1, x2)
+    torch.testing.assert_close(found, expected)
+    seed = torch.randn_like(found)
+    options = {"allow_unused": True, "materialize_grads": True}
+    pairs = (torch.autograd.grad(kernel, inputs, seed, **options) for kernel in (found, expected))
+    for a, b in zip(*pairs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["transformer_encoder", "lora", "branch_on_data", "residual_by_transforms"])
+def test_gradient_of_a_modules_kernel(name):
+    module, x = MODELS[name](2)
+    kernel = jacgram.ntk(module, x, create_graph=True).sum()
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(kernel, parameters, allow_unused=True, materialize_grads=True)
+    directions = [torch.randn_like(p) for p in parameters]
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
+    values = []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            for p, d in zip(parameters, directions, strict=True):
+                p.add_(step * d)
+        values.append(float(jacgram.ntk(module, x).sum()))
+    np.testing.assert_allclose((values[0] - values[1]) / 2e-5, slope, rtol=1e-5)
+
+
+def test_without_it_results_are_constants():
+    module, x = MODELS["lora"](2)
+    assert not jacgram.ntk(module, x.requires_grad_()).requires_grad
