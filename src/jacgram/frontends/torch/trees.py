@@ -125,8 +125,7 @@ def _children_like(container: type, keys: Sequence[Any], tree: Any, argument: st
         found = f"keys {sorted(map(str, tree))}" if isinstance(tree, Mapping) else type(tree).__name__
         raise StructureError(f"{place} has {found}, expected a dict with keys {sorted(map(str, keys))}.")
     parts = _parts(tree)
-    kinds = (list, tuple) if container in (list, tuple) else (container,)
-    if parts is None or not isinstance(tree, kinds) or parts[0] != tuple(keys):
+    if parts is None or not isinstance(tree, container) or parts[0] != tuple(keys):
         size = f" of {len(parts[0])}" if parts else ""
         raise StructureError(f"{place} is {type(tree).__name__}{size}, expected {container.__name__} of {len(keys)}.")
     return parts[1]

@@ -1,0 +1,117 @@
+"""Each name that PyTorch does not promise to keep does what we need; named, so that the one that moved is seen."""
+
+import inspect
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from jacgram.frontends.torch import compat
+from jacgram.frontends.torch.marks import is_batched, mark
+
+
+def test_transform_level_counts_the_transforms_around():
+    levels = [compat.transform_level()]
+
+    def inner(x):
+        levels.append(compat.transform_level())
+        return x
+
+    torch.func.vmap(inner)(torch.ones(2))
+    torch.func.vmap(lambda x: torch.func.jvp(inner, (x,), (x,))[1])(torch.ones(2))
+    assert levels == [0, 1, 2]
+
+
+def test_is_view_tells_views_from_copies():
+    x = torch.randn(2, 3, requires_grad=True)
+    assert compat.is_view(x[0])
+    assert compat.is_view(torch.empty(2, 3, device="meta").t())
+    assert not compat.is_view(x.clone())
+    assert not compat.is_view(torch.empty(2, 3, device="meta").t().reshape(-1))
+
+
+def test_no_hidden_loops_raises_where_a_batching_rule_is_missing():
+    x = torch.randn(3, 4, requires_grad=True)
+    with compat.known_loops():
+        y = torch.func.vmap(lambda x: x.take(torch.tensor([0, 3])))(x)
+    backward = torch.func.vmap(lambda v: torch.autograd.grad(y, x, v, retain_graph=True))
+    with compat.no_hidden_loops(), pytest.raises(RuntimeError, match="fallback"):
+        backward(torch.ones(2, 3, 2))
+    with warnings.catch_warnings(), compat.known_loops():
+        backward(torch.ones(2, 3, 2))
+
+
+def test_drop_backward_hooks_empties_the_tables():
+    module = nn.Linear(2, 2)
+    module.register_full_backward_hook(lambda *args: None)
+    module.register_full_backward_pre_hook(lambda *args: None)
+    compat.drop_backward_hooks(module)
+    assert not module._backward_hooks
+    assert not module._backward_pre_hooks
+
+
+def test_load_forward_mode_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compat.load_forward_mode.cache_clear()
+        compat.load_forward_mode()
+
+
+def test_function_class_names_custom_functions():
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+    x = torch.ones(1, requires_grad=True)
+    assert compat.function_class(Twice.apply(x).grad_fn) is Twice
+    assert compat.function_class((2 * x).grad_fn) is None
+
+
+def test_every_name_here_has_its_test():
+    names = [name for name, value in vars(compat).items() if inspect.isfunction(inspect.unwrap(value)) and value.__module__ == compat.__name__]
+    tests = [name for name in globals() if name.startswith("test_")]
+    told = {name for name in names if any(name in test for test in tests) or name == "known_loops"}
+    assert set(names) == told
+
+
+# Public, but what we rely on is described rather than specified.
+
+
+def test_debug_unwrap_tells_what_is_batched():
+    seen = []
+    torch.func.vmap(lambda x: (seen.append((is_batched(x), is_batched(torch.ones(1)), is_batched(x.sum() * 0))), x)[1])(
+        torch.ones(2, 3)
+    )
+    assert seen == [(True, False, True)]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_mark_sees_examples_first_at_every_depth(axis):
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    seen = []
+
+    def tell(tensor):
+        seen.append(tensor)
+        return tensor
+
+    def inner(row):
+        return torch.func.vmap(lambda part: mark(2 * part, tell).sum(), in_dims=-1)(row)
+
+    y = torch.func.vmap(inner, in_dims=axis)(x)
+    shape = [size for k, size in enumerate(x.shape) if k != axis]
+    assert seen[0].shape == (x.shape[axis], shape[1], shape[0])
+    (gradient,) = torch.autograd.grad(y.sum(), seen[0])
+    torch.testing.assert_close(gradient, torch.ones_like(seen[0]))
+
+
+def test_gradients_at_edges_under_vmap():
+    x = torch.randn(3, 4, requires_grad=True)
+    u = 2 * torch.tanh(x)
+    edge = torch.autograd.graph.get_gradient_edge(u)
+    y = u.exp_()  # u is another value now, and the edge still that of the product
+    grads = torch.func.vmap(lambda v: torch.autograd.grad(y, [edge], v, retain_graph=True)[0])(torch.eye(3)[:, :, None].expand(3, 3, 4))
+    torch.testing.assert_close(grads.sum(0), (2 * torch.tanh(x)).exp())
+    again = torch.func.vmap(lambda v: torch.autograd.grad([edge], [x], [v], retain_graph=True)[0])(torch.ones(2, 3, 4))
+    torch.testing.assert_close(again[0], 2 - 2 * torch.tanh(x) ** 2)

@@ -1,0 +1,102 @@
+"""The check that recorded uses are all there is: it passes what is right, and finds what is not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from frontends.torch.checks import FRONTEND, basis
+from frontends.torch.models import MODELS
+from jacgram.errors import UnsupportedError
+from jacgram.frontends.torch import structured
+from jacgram.frontends.torch.recording import Level
+from jacgram.frontends.torch.selfcheck import mismatched
+
+EXAMPLES = ["cnn", "conv_of_every_rank", "frames", "tied_thrice", "embeddings", "lora", "products", "experts"]
+
+
+def found(name, n=3):
+    module, x = MODELS[name](n)
+    side = FRONTEND.side(module, x, None, argument="x1")
+    seeds = basis(side)
+    return side, seeds, side.uses(seeds, structured=True)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_is_right_passes(name):
+    side, seeds, uses = found(name)
+    assert mismatched(side, seeds, uses) == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_use_that_is_missing_is_found(name):
+    side, seeds, uses = found(name)
+    for k, use in enumerate(uses):
+        assert mismatched(side, seeds, [*uses[:k], *uses[k + 1 :]]) in ([use.leaf], []), use.kind
+    assert mismatched(side, seeds, uses[1:]) == [uses[0].leaf]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_wrong_operand_is_found(name):
+    side, seeds, uses = found(name)
+    wrong = [replace(uses[0], cotangent=1.001 * uses[0].cotangent), *uses[1:]]
+    assert mismatched(side, seeds, wrong) == [uses[0].leaf]
+
+
+def test_examples_that_are_not_finite_are_left_out():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    x[1] = torch.nan
+    side = FRONTEND.side(module, x, None, argument="x1")
+    seeds = basis(side)
+    uses = side.uses(seeds, structured=True)
+    assert mismatched(side, seeds, uses) == []
+    assert mismatched(side, seeds, uses[1:]) == [uses[0].leaf]
+    alone = FRONTEND.side(module, x[1:2], None, argument="x1")
+    assert mismatched(alone, seeds, alone.uses(seeds, structured=True)) == []
+
+
+def test_a_mismatch_that_no_other_way_mends_raises(monkeypatch):
+    """A program that changes after its level was found: a use that then was there is not."""
+    module = nn.Linear(3, 2).double()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    side = FRONTEND.side(module, x, None, argument="x1")
+    monkeypatch.setattr(structured, "find_level", lambda side: Level(at_once=True))
+    real = structured.found_uses
+
+    def without_bias(*args, **kwargs):
+        uses = real(*args, **kwargs)
+        return replace(uses, uses=uses.uses[:1])
+
+    monkeypatch.setattr(structured, "found_uses", without_bias)
+    with pytest.raises(UnsupportedError, match=r"recorded uses of 'bias' do not add up .*recorded: linear"):
+        side.uses(basis(side), structured=True)
+
+
+def test_a_batched_backward_that_is_wrong_at_some_sizes_is_taken_seed_by_seed(monkeypatch):
+    module = nn.Linear(3, 2).double()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    side = FRONTEND.side(module, x, None, argument="x1")
+    side.uses([torch.randn(1, 2, dtype=torch.float64)], structured=True)
+    real, calls = structured.found_uses, []
+
+    def wrong_at_once(side, seeds, level, *, looped=False):
+        calls.append(looped)
+        uses = real(side, seeds, level, looped=looped)
+        return uses if looped else replace(uses, uses=[replace(u, cotangent=2 * u.cotangent) for u in uses.uses])
+
+    monkeypatch.setattr(structured, "found_uses", wrong_at_once)
+    seeds = basis(side)
+    assert mismatched(side, seeds, side.uses(seeds, structured=True)) == []
+    assert calls == [False, True]
+
+
+def test_the_check_runs_once_per_call_sequence_and_sizes(monkeypatch):
+    module, x = MODELS["lora"](3)
+    side = FRONTEND.side(module, x, None, argument="x1")
+    seeds = basis(side)
+    side.uses(seeds, structured=True)
+    monkeypatch.setattr(structured, "mismatched", lambda *args: pytest.fail("checked again"))
+    side.uses(seeds, structured=True)
+    FRONTEND.side(module, x.clone(), None, argument="x2").uses(seeds, structured=True)
