@@ -75,7 +75,7 @@ def test_as_an_operator(tmp_path, pattern, same):
 
 
 def test_a_complex_kernel_as_an_operator(tmp_path):
-    f, params = network("torch")
+    _, params = network("torch")
     turned = {name: leaf.to(_torch().complex128) * (1 + 0.5j) for name, leaf in params.items()}
     x = array("torch", data()).to(_torch().complex128)
     J = jacgram.Jacobian(lambda p, x: (x @ p["w"] + p["b"]) @ p["v"], x, params=turned)
@@ -154,7 +154,7 @@ def test_what_is_half_written_is_not_read(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(StoreError, match="there is no kernel at .*nowhere"):
+    with pytest.raises(StoreError, match=r"there is no kernel at .*nowhere"):
         jacgram.open_kernel(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists(), "looking makes nothing"
 

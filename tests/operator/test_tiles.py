@@ -48,7 +48,7 @@ def test_factors_are_computed_once_where_they_fit(framework, monkeypatch):
 
 
 def test_those_of_a_row_are_computed_once_where_nothing_else_fits(framework, monkeypatch):
-    J, kernel = kernel_of(framework)
+    _J, kernel = kernel_of(framework)
     found, computed, tiles, grid = run_all(kernel, 0, monkeypatch)
     assert len(computed) == len(grid), "one block of a row, and the others of its columns, but for the turn"
     assert len(tiles._cached) <= 2

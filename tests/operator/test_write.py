@@ -320,7 +320,7 @@ def test_less_memory_than_planned_is_refused(tmp_path, problem):
 
 
 def test_beginning_anew(tmp_path, problem):
-    f, x, params = problem
+    f, _x, params = problem
     write(tmp_path / "k.zarr", problem)
     found = write(tmp_path / "k.zarr", (f, data(9), params), overwrite=True, pattern="n i, m i -> n m")
     assert found.shape == (9, 9) and jacgram.open_kernel(tmp_path / "k.zarr").complete

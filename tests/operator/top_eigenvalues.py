@@ -1,4 +1,4 @@
-"""Prints the top eigenvalues of a stored kernel, and the peak memory of the process that found them."""
+"""Writes the top eigenvalues of a stored kernel, and the peak memory of the process that found them."""
 
 import sys
 
@@ -9,5 +9,5 @@ from jacgram.execute.work import peak_bytes
 
 operator = jacgram.open_kernel(sys.argv[1]).operator()
 top = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-print(*eigsh(operator, k=top, return_eigenvectors=False))
-print(peak_bytes())
+values = eigsh(operator, k=top, return_eigenvectors=False)
+sys.stdout.write(" ".join(map(str, [*values, peak_bytes()])))

@@ -60,6 +60,13 @@ def test_programs_and_closed_over_values_count(f):
     assert digest(f) != digest(base)
 
 
+def test_dtypes_count_by_what_they_are():
+    """A file's dtype prints as ``<f4`` where one made here prints as ``float32``."""
+    f = lambda w, x: jnp.asarray(x, x.dtype) @ w  # noqa: E731
+    stored = np.frombuffer(np.ones(12, "<f4").tobytes(), np.dtype("<f4", metadata={"from": "a file"})).reshape(4, 3)
+    assert digest(f, stored) == digest(f)
+
+
 def test_custom_derivatives_count():
     def with_slope(slope):
         @jax.custom_vjp

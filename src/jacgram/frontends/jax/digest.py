@@ -59,6 +59,8 @@ def _feed(found: Any, value: Any) -> None:
             found.update(np.ascontiguousarray(array).tobytes())
         case bytes():
             found.update(b"b" + value)
+        case np.dtype():
+            found.update(f"dtype {value.name};".encode())  # equal dtypes may print differently
         case set() | frozenset():
             found.update(f"set {sorted(map(_text, value))}".encode())
         case type():
