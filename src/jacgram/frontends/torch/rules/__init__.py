@@ -13,6 +13,7 @@ import torch
 from jacgram.frontends.torch.callables import named
 from jacgram.frontends.torch.rules import convolutions, elementwise, gathers, products
 from jacgram.frontends.torch.rules.call import Call, Rule, UnreadableCallError, Used, axes
+from jacgram.frontends.torch.tape import Reading
 
 RULES: dict[Callable[..., Any], Rule] = {}
 """The rule of each function."""
@@ -107,6 +108,7 @@ __all__ = [
     "COUNTERPARTS",
     "RULES",
     "Call",
+    "Reading",
     "Rule",
     "UnreadableCallError",
     "Used",
