@@ -94,9 +94,8 @@ class _Recorder(TorchFunctionMode):
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
-    with torch._C.DisableTorchFunction():  # pyright: ignore
-        flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        return np.asarray(flat.view(torch.uint8)).tobytes()
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return np.asarray(flat.view(torch.uint8)).tobytes()
 
 
 def _graph(outputs: list[torch.Tensor]) -> list[str]:
