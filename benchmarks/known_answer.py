@@ -1,0 +1,60 @@
+"""The seed's f(x) = sqrt(F x / N): jvp after vjp, vmapped over the identity, against ``jacgram.gram``; both jitted.
+
+python -m benchmarks.known_answer
+"""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jacgram
+from benchmarks.stopwatch import HEAD, duel
+
+SIZES = ((10_000, 5), (100_000, 50), (10_000, 500))
+
+
+def problem(n, m):
+    """F, x1 and x2 as the known answer draws them."""
+    rng = np.random.RandomState(1701)
+    return [jnp.asarray(rng.rand(*shape), "float32") for shape in ((m, n), (n,), (n,))]
+
+
+def f(F, x):
+    return jnp.sqrt(F @ x / x.size)
+
+
+@jax.jit
+def known_answer(F, x1, x2):
+    """Column by column: J1 (J2ᵀ e) for every e at once."""
+    _, pull = jax.vjp(lambda x: f(F, x), x2)
+    column = lambda e: jax.jvp(lambda x: f(F, x), (x1,), pull(e))[1]
+    return jax.vmap(column, out_axes=1)(jnp.eye(len(F)))
+
+
+@jax.jit
+def ours(F, x1, x2):
+    return jacgram.gram(lambda x: f(F, x), x1, x2)
+
+
+def main():
+    print(HEAD)
+    for n, m in SIZES:
+        arrays = problem(n, m)
+        theirs = lambda arrays=arrays: known_answer(*arrays).block_until_ready()
+        mine = lambda arrays=arrays: ours(*arrays).block_until_ready()
+        print(duel(f"N = {n}, M = {m}", theirs, mine, rounds=50).row())
+        temporary = [k.lower(*arrays).compile().memory_analysis().temp_size_in_bytes for k in (known_answer, ours)]
+        print(f"    temporary memory: {temporary[0] / 2**20:.3g} MiB and {temporary[1] / 2**20:.3g} MiB")
+    F, x1, x2 = problem(*SIZES[0])
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        jacgram.gram(lambda x: f(F, x), x1, x2).block_until_ready()
+        times.append(time.perf_counter() - start)
+    print(f"an eager call, f made anew each time: median {np.median(times[1:]) * 1e3:.2f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The benchmark models in PyTorch: ``MODELS[name]() -> (module, make_x)``; random weights from one seed."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def fcn(width=1024, depth=5, outputs=10):
+    sizes = [784, *[width] * depth]
+    hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(width, outputs)), lambda n, seed: _inputs(seed, n, 784)
+
+
+def _inputs(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 + seed))
+
+
+def cnn(channels=32, outputs=10):
+    sizes = [3, channels, channels, channels]
+    layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
+    head = nn.Linear(32 * 32 * channels, outputs)
+    return nn.Sequential(*layers, nn.Flatten(), head), lambda n, seed: _inputs(seed, n, 3, 32, 32)
+
+
+class Block(nn.Module):
+    """A pre-activation residual block with group norm."""
+
+    def __init__(self, before, width, stride):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, before), nn.GroupNorm(8, width)
+        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.skip = nn.Conv2d(before, width, 1, stride, bias=False) if before != width else nn.Identity()
+
+    def forward(self, x):
+        h = self.conv1(functional.relu(self.norm1(x)))
+        return self.skip(x) + self.conv2(functional.relu(self.norm2(h)))
+
+
+class ResNet(nn.Module):
+    """Three stages of residual blocks, global average pooling, a linear head."""
+
+    def __init__(self, stages=(32, 64, 128), blocks=1, outputs=10):
+        super().__init__()
+        self.stem = nn.Conv2d(3, stages[0], 3, 1, 1, bias=False)
+        layers, before = [], stages[0]
+        for stage, width in enumerate(stages):
+            for block in range(blocks):
+                layers.append(Block(before, width, 2 if stage and not block else 1))
+                before = width
+        self.blocks, self.head = nn.Sequential(*layers), nn.Linear(before, outputs)
+
+    def forward(self, x):
+        return self.head(functional.relu(self.blocks(self.stem(x))).mean((2, 3)))
+
+
+def resnet():
+    return ResNet(), lambda n, seed: _inputs(seed, n, 3, 32, 32)
+
+
+class TransformerBlock(nn.Module):
+    """A pre-norm block with fused queries, keys and values."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        n, t, width = x.shape
+        parts = self.qkv(self.norm1(x)).reshape(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weights = torch.softmax(parts[0] @ parts[1].transpose(-1, -2) / (width / self.heads) ** 0.5, -1)
+        x = x + self.out((weights @ parts[2]).transpose(1, 2).reshape(n, t, width))
+        return x + self.down(functional.gelu(self.up(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    """Pre-norm blocks over a projected sequence, mean pooling, a linear head."""
+
+    def __init__(self, width=128, blocks=2, length=32, heads=4, outputs=10):
+        super().__init__()
+        self.embed = nn.Linear(64, width, bias=False)
+        self.position = nn.Parameter(0.1 * torch.randn(length, width))
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(blocks)))
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.embed(x) + self.position).mean(1))
+
+
+def transformer(**sizes):
+    return Transformer(**sizes), lambda n, seed: _inputs(seed, n, sizes.get("length", 32), 64)
+
+
+def _seeded(make):
+    def made(**sizes):
+        torch.manual_seed(0)
+        return make(**sizes)
+
+    return made
+
+
+MODELS = {make.__name__: _seeded(make) for make in (fcn, cnn, resnet, transformer)}

@@ -1,0 +1,63 @@
+"""Kernels of PyTorch models against the two methods of the ``torch.func`` tutorial on neural tangent kernels.
+
+python -m benchmarks.torch_func --n 8 16
+"""
+
+import argparse
+
+import torch
+from torch.func import functional_call, jacrev, jvp, vjp, vmap
+
+import jacgram
+from benchmarks.models_torch import MODELS
+from benchmarks.stopwatch import HEAD, duel
+
+
+def contraction(module, x1, x2):
+    """Both Jacobians, contracted."""
+    params = {name: leaf.detach() for name, leaf in module.named_parameters()}
+    one = lambda p, x: functional_call(module, p, (x[None],))[0]
+    left, right = (vmap(jacrev(one), (None, 0))(params, x) for x in (x1, x2))
+    pairs = ((left[name].flatten(2), right[name].flatten(2)) for name in params)
+    return sum(torch.einsum("nip,mjp->nmij", a, b) for a, b in pairs)
+
+
+def products(module, x1, x2):
+    """jvp after vjp for each pair of examples, vmapped over the identity."""
+    params = {name: leaf.detach() for name, leaf in module.named_parameters()}
+    one = lambda p, x: functional_call(module, p, (x[None],))[0]
+
+    def pair(a, b):
+        output, pull = vjp(lambda p: one(p, b), params)
+        column = lambda e: jvp(lambda p: one(p, a), (params,), pull(e))[1]
+        return vmap(column, out_dims=1)(torch.eye(output.numel()))
+
+    return vmap(vmap(pair, (None, 0)), (0, None))(x1, x2)
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--n", type=int, nargs="+", default=[8, 16])
+    options.add_argument("--models", nargs="+", default=list(MODELS))
+    options.add_argument("--rounds", type=int, default=5)
+    chosen = options.parse_args()
+    print(HEAD)
+    for name in chosen.models:
+        module, make = MODELS[name]()
+        for n in chosen.n:
+            x1, x2 = make(n, 0), make(n, 1)
+            mine = lambda m=module, a=x1, b=x2: jacgram.ntk(m, a, b)
+            for peer in (contraction, products):
+                theirs = lambda m=module, a=x1, b=x2, peer=peer: peer(m, a, b)
+                try:
+                    print(
+                        duel(f"{name}, n = {n}, {peer.__name__}", theirs, mine, rounds=chosen.rounds).row(), flush=True
+                    )
+                except (RuntimeError, NotImplementedError) as error:
+                    print(
+                        f"| {name}, n = {n}, {peer.__name__} | does not run: {str(error).splitlines()[0][:60]} | | | |"
+                    )
+
+
+if __name__ == "__main__":
+    main()
