@@ -7,6 +7,7 @@ from jacgram.operator import GramOperator, Jacobian, StoredKernel, open_kernel, 
 from jacgram.plan.device import Device
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Materialize, MatrixFree, Structured
+from jacgram.report.summary import Summary
 
 __all__ = [
     "Auto",
@@ -23,6 +24,7 @@ __all__ = [
     "Serial",
     "StoredKernel",
     "Structured",
+    "Summary",
     "gram",
     "ntk",
     "open_kernel",

@@ -5,11 +5,12 @@ import io
 import numpy as np
 import pytest
 
-for package in ("jax", "optax", "psutil", "sklearn", "matplotlib", "rich"):
+for package in ("jax", "optax", "psutil", "sklearn", "matplotlib", "rich", "zarr"):
     pytest.importorskip(package)
 
 from rich.console import Console
 
+import jacgram
 from jacgram.demo import digits
 from jacgram.demo.show import RANDOM, TRAINED, Scale, show_digits
 
@@ -62,9 +63,8 @@ def test_kernels_are_symmetric_and_spectra_theirs(outcome):
 def test_picture_and_kernel_are_stored(outcome):
     found, _, folder = outcome
     assert (folder / "kernel.png").read_bytes().startswith(b"\x89PNG")
-    with np.load(folder / "kernel.npz") as stored:
-        assert np.array_equal(stored["kernel"], found.kernels[TRAINED])
-        assert stored["labels"].shape == (SMALL.train,)
+    assert np.array_equal(jacgram.open_kernel(folder / "kernel.zarr").to_numpy(), found.kernels[TRAINED])
+    assert np.load(folder / "labels.npy").shape == (SMALL.train,)
 
 
 def test_same_seed_same_figures(outcome, tmp_path):
@@ -73,6 +73,22 @@ def test_same_seed_same_figures(outcome, tmp_path):
     assert again.accuracies == first.accuracies
     for name, kernel in first.kernels.items():
         assert np.array_equal(again.kernels[name], kernel)
+
+
+def test_a_second_run_finds_the_kernel_complete(outcome):
+    first, printed, folder = outcome
+    assert "1 of 1 tiles, 0 before this run, 1 in it" in printed
+    again, printed = run(folder)
+    assert "1 of 1 tiles, 1 before this run, 0 in it" in printed
+    assert np.array_equal(again.kernels[TRAINED], first.kernels[TRAINED])
+
+
+def test_the_kernel_of_another_scale_is_replaced(outcome, tmp_path):
+    (tmp_path / "kernel.zarr").mkdir()
+    console = Console(file=io.StringIO(), width=100)
+    show_digits(console, tmp_path, 0, "64MiB", Scale(train=64, held_out=8, epochs=1))
+    show_digits(console, tmp_path, 0, "64MiB", Scale(train=72, held_out=8, epochs=1))
+    assert jacgram.open_kernel(tmp_path / "kernel.zarr").shape == (72, 72)
 
 
 def test_no_image_is_both_trained_on_and_held_out():

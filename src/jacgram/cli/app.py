@@ -42,7 +42,7 @@ def demo(
     memory: Annotated[str, typer.Option(help="What each kernel may allocate.")] = "512MiB",
 ) -> None:
     """A product with known figures by every method, then the kernel of a network trained on real images."""
-    require("demo", "jax", "optax", "psutil", "sklearn", "matplotlib")
+    require("demo", "jax", "optax", "psutil", "sklearn", "matplotlib", "zarr")
     from rich.console import Console
 
     from jacgram.demo.show import Scale, show_digits, show_seed

@@ -21,9 +21,11 @@ from jacgram.core.sizes import format_bytes
 from jacgram.demo import digits, seed
 from jacgram.demo.picture import draw
 from jacgram.demo.regression import kernel_scores, spectrum
+from jacgram.errors import StoreError
 
 TRACED = "n i, m i -> n m"
 RANDOM, TRAINED = "random weights", "trained"
+_TILE = 250  # images per side in one tile of the stored kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def show_digits(console: Console, folder: Path, number: int, memory: str, scale:
     data = digits.load(number, train=scale.train, held_out=scale.held_out)
     start = digits.initialise(number)
     trained = _train(console, start, data, number, scale.epochs)
-    outcome = _kernels(console, {RANDOM: start, TRAINED: trained}, data, memory)
+    folder.mkdir(parents=True, exist_ok=True)
+    outcome = _kernels(console, {RANDOM: start, TRAINED: trained}, data, memory, folder / "kernel.zarr")
     logits = digits.network(trained, jnp.asarray(data.held_out_images))
     accuracies = {"the trained network": digits.accuracy(logits, data.held_out_labels), **outcome.accuracies}
     outcome = Outcome(accuracies, outcome.kernels, outcome.spectra)
@@ -106,8 +109,8 @@ def _train(console: Console, params: Any, data: digits.Digits, number: int, epoc
         return digits.train(params, data, number, epochs, advance)
 
 
-def _kernels(console: Console, checkpoints: dict[str, Any], data: digits.Digits, memory: str) -> Outcome:
-    """Kernels, spectra and kernel regression of each checkpoint."""
+def _kernels(console: Console, checkpoints: dict[str, Any], data: digits.Digits, memory: str, store: Path) -> Outcome:
+    """Kernels, spectra and kernel regression of each checkpoint; the trained one's kernel goes by way of the disk."""
     accuracies: dict[str, float] = {}
     kernels: dict[str, NDArray[Any]] = {}
     images, held_out = jnp.asarray(data.images), jnp.asarray(data.held_out_images)
@@ -121,7 +124,10 @@ def _kernels(console: Console, checkpoints: dict[str, Any], data: digits.Digits,
         for name, params in checkpoints.items():
             progress.update(task, description=f"kernel, {name}")
             begin = time.perf_counter()
-            kernel = np.asarray(_ntk(images, None, params, memory))
+            if name == TRAINED:
+                kernel = _stored(progress.console, store, images, params, memory)
+            else:
+                kernel = np.asarray(_ntk(images, None, params, memory))
             took_s = time.perf_counter() - begin
             progress.update(task, advance=1, description=f"held-out kernel, {name}")
             cross = np.asarray(_ntk(held_out, images, params, memory))
@@ -133,16 +139,27 @@ def _kernels(console: Console, checkpoints: dict[str, Any], data: digits.Digits,
     return Outcome(accuracies, kernels, {name: spectrum(kernel) for name, kernel in kernels.items()})
 
 
+def _stored(console: Console, store: Path, images: Any, params: Any, memory: str) -> NDArray[Any]:
+    """The kernel, written tile by tile; a second run goes on with what the first has left, or finds it complete."""
+    summary = jacgram.Summary()
+    options = {"params": params, "pattern": TRACED, "memory": memory, "tile": _TILE, "progress": summary}
+    try:
+        array = jacgram.write_ntk(store, digits.network, images, **options)
+    except StoreError:  # that of another seed or scale is there
+        array = jacgram.write_ntk(store, digits.network, images, overwrite=True, **options)
+    console.print(str(summary), style="dim", highlight=False)
+    return array[...]
+
+
 def _ntk(x1: Any, x2: Any, params: Any, memory: str) -> Any:
     return jacgram.ntk(digits.network, x1, x2, params=params, pattern=TRACED, memory=memory)
 
 
 def _store(console: Console, folder: Path, outcome: Outcome, data: digits.Digits) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    picture, stored = folder / "kernel.png", folder / "kernel.npz"
+    picture, labels = folder / "kernel.png", folder / "labels.npy"
     draw(picture, outcome.kernels, data.labels, outcome.spectra)
-    np.savez_compressed(stored, kernel=outcome.kernels[TRAINED], labels=data.labels)
-    console.print(f"Picture: {picture}\nKernel:  {stored}")
+    np.save(labels, data.labels)
+    console.print(f"Picture: {picture}\nKernel:  {folder / 'kernel.zarr'}\nLabels:  {labels}")
 
 
 def _seed_table(results: list[seed.Result]) -> Table:

@@ -13,7 +13,8 @@ class Summary:
     """A listener that adds up a run; as a string, its table.
 
     Example:
-        >>> summary = Summary()
+        >>> import jacgram
+        >>> summary = jacgram.Summary()
         >>> summary(RunStarted("kernel.zarr", total=4, done=1, executor="Serial"))
         >>> summary(TileFinished((0, 0), 0.5, 0.1, 1024, 2**20, "here:1"))
         >>> summary(RunFinished(total=4, done=2, failed=0, seconds=0.6))
