@@ -3,7 +3,7 @@
 A tile is computed in two programs: the factors (activations and cotangents) of each side's block, and their
 contraction. Each is traced once for each block shape. Factors of the blocks used last are kept as far as the budget
 allows, so that along a block row those of side 1 are computed once; what does not fit is dropped, least recently used
-first, and recomputed when it is needed again. Where the plan itself loops over parts of a tile, or is matrix-free, there
+first, and recomputed when needed again. Where the plan itself loops over parts of a tile, or is matrix-free, there
 program goes from two blocks of examples to their tile.
 """
 
