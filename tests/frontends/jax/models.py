@@ -195,7 +195,9 @@ def scan_stacked_convolution(p, x):
 @model({"w": normal(3, 2, 2)}, IMAGES[:, :, 0])
 def scan_shared_convolution(p, x):
     def step(h, _):
-        return jnp.tanh(lax.conv_general_dilated(h, p["w"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))), None
+        return jnp.tanh(
+            lax.conv_general_dilated(h, p["w"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+        ), None
 
     return lax.scan(step, x, None, length=3)[0].sum(1)
 

@@ -62,7 +62,7 @@ def test_programs_and_closed_over_values_count(f):
 
 def test_dtypes_count_by_what_they_are():
     """A file's dtype prints as ``<f4`` where one made here prints as ``float32``."""
-    f = lambda w, x: jnp.asarray(x, x.dtype) @ w  # noqa: E731
+    f = lambda w, x: jnp.asarray(x, x.dtype) @ w
     stored = np.frombuffer(np.ones(12, "<f4").tobytes(), np.dtype("<f4", metadata={"from": "a file"})).reshape(4, 3)
     assert digest(f, stored) == digest(f)
 

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from kit.rows import jacobian_of_uses
 
-from jacgram.core.frontend import Struct
 from jacgram.frontends.jax import frontend
+from kit.rows import jacobian_of_uses
 
 from .models import MODELS
 

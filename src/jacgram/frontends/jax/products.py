@@ -7,12 +7,14 @@ complex v on real outputs. Nothing is conjugated here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jacgram.errors import UnsupportedError
 from jacgram.frontends.jax.trees import is_complex
 
 Flat = Callable[[list[Any]], list[Any]]
@@ -49,6 +51,36 @@ def pullback(fun: Flat, primals: Sequence[Any], cotangents: Sequence[Any]) -> li
 def needs_second_pull(primals: Sequence[Any], outputs: Sequence[Any]) -> bool:
     """Whether rows are ``A(v) + i A(-i v)`` for some leaf: a real primal and a complex output."""
     return any(is_complex(y.dtype) for y in outputs) and not all(is_complex(p.dtype) for p in primals)
+
+
+@contextmanager
+def naming_leaves(names: Sequence[str]) -> Generator[None]:
+    """What JAX cannot take backward raises `UnsupportedError`, which names the leaves it may depend on.
+
+    Raises:
+        UnsupportedError: an operation has no transpose.
+    """
+    leaves = ", ".join(repr(name) for name in names)
+    try:
+        yield
+    except NotImplementedError as error:
+        if isinstance(error, UnsupportedError):
+            raise
+        raise UnsupportedError(
+            f"an operation on what {leaves} feed into cannot be taken backward by JAX ({error}); give it a custom_vjp."
+        ) from error
+    except ValueError as error:
+        if "lax.while_loop" not in str(error):
+            raise
+        raise UnsupportedError(while_loop_message(leaves)) from error
+
+
+def while_loop_message(leaves: str) -> str:
+    """Why a ``while_loop`` that depends on these leaves raises, and what to do."""
+    return (
+        f"a while_loop of unknown length depends on {leaves}, and has no transpose: its derivative cannot be taken "
+        "backward. Use jax.lax.fori_loop or scan with a fixed length, or products J @ u, which need forward mode only."
+    )
 
 
 def project(vector: Any, dtype: Any) -> Any:

@@ -18,7 +18,7 @@ from jacgram.errors import StructureError
 from jacgram.frontends.jax.checks import check_examples, check_holomorphic
 from jacgram.frontends.jax.identity import identity_recording
 from jacgram.frontends.jax.linear.structured import structured_recording
-from jacgram.frontends.jax.products import needs_second_pull, pullback, pushforward
+from jacgram.frontends.jax.products import naming_leaves, needs_second_pull, pullback, pushforward
 from jacgram.frontends.jax.program import Program, output_leaves
 from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
 from jacgram.frontends.jax.records import Recording
@@ -108,7 +108,8 @@ class JaxSide:
         """
         if self.n == 0:
             return [jnp.zeros(struct.shape, struct.dtype) for struct in self.variable]
-        return pullback(self._flat_batch, self.leaves, cotangents)
+        with naming_leaves(self.paths):
+            return pullback(self._flat_batch, self.leaves, cotangents)
 
     def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:
         """Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``: one batched backward pass.
@@ -182,9 +183,10 @@ class JaxSide:
             def fun(leaves: list[Any]) -> list[Any]:
                 return output_leaves(self.program.one(leaves, self.held, x))[1]
 
-            if structured:
-                return structured_recording(fun, self.leaves, stacked, self.paths)
-            return identity_recording(fun, self.leaves, stacked)
+            with naming_leaves(self.paths):
+                if structured:
+                    return structured_recording(fun, self.leaves, stacked, self.paths)
+                return identity_recording(fun, self.leaves, stacked)
 
         stacked = stacked_seeds(seeds, dtypes, twice=twice)
         recording = record_batch(recorder, self.x, stacked, has_examples=self.has_examples)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jacgram.errors import UnsupportedError
 from jacgram.frontends.jax.linear.branches import walk_cond
 from jacgram.frontends.jax.linear.finish import finish
 from jacgram.frontends.jax.linear.loops import walk_scan
@@ -27,9 +26,6 @@ def structured_recording(fun: Flat, variable: Sequence[Any], seeds: Sequence[Any
         variable: the leaves.
         seeds: per output leaf, ``(s, *output)`` cotangents in the output's dtype.
         names: path of each leaf, for messages.
-
-    Raises:
-        UnsupportedError: an operation on some leaf can be followed neither by a rule nor backward by JAX.
     """
     _, push = jax.linearize(fun, list(variable))
     closed = jax.make_jaxpr(push)([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in variable])
@@ -39,11 +35,11 @@ def structured_recording(fun: Flat, variable: Sequence[Any], seeds: Sequence[Any
     walk = Walk(names, {"scan": walk_scan, "cond": walk_cond})
     tape = walk.run(closed.jaxpr, constants(closed), inputs)
     known = tape.run_known({})
-    cotangents = _cotangents(tape, known, seeds, walk.leaf_names(tape.outputs))
+    cotangents = _cotangents(tape, known, seeds)
     return finish(tape.uses, cotangents, read(known))
 
 
-def _cotangents(tape: Tape, known: dict[Node, Any], seeds: Sequence[Any], names: str) -> list[Any]:
+def _cotangents(tape: Tape, known: dict[Node, Any], seeds: Sequence[Any]) -> list[Any]:
     """Per tap ``(s, *tap)``: the live pass transposed, for all seeds at once."""
 
     def live(taps: list[Any]) -> list[Any]:
@@ -53,10 +49,5 @@ def _cotangents(tape: Tape, known: dict[Node, Any], seeds: Sequence[Any], names:
     specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in tape.taps]
     if not specs:
         return []
-    try:
-        back = jax.linear_transpose(live, specs)
-        return jax.vmap(lambda seed: back(seed)[0])([jnp.asarray(seed) for seed in seeds])
-    except NotImplementedError as error:
-        raise UnsupportedError(
-            f"an operation on what {names} feed into cannot be transposed by JAX ({error}); give it a custom_vjp."
-        ) from error
+    back = jax.linear_transpose(live, specs)
+    return jax.vmap(lambda seed: back(seed)[0])([jnp.asarray(seed) for seed in seeds])

@@ -18,6 +18,7 @@ from jacgram.frontends.jax.linear.dependence import called_jaxpr
 from jacgram.frontends.jax.linear.rules import Site, find_rule
 from jacgram.frontends.jax.linear.tape import Known, Live, Node, Tape, Tapped, Use
 from jacgram.frontends.jax.linear.terms import Term
+from jacgram.frontends.jax.products import while_loop_message
 
 Structure = Callable[["Walk", JaxprEqn, list[Node]], list[Node]]
 
@@ -79,11 +80,7 @@ class Walk:
         if called is not None:
             return self.jaxpr(called.jaxpr, constants(called), inputs)
         if name == "while":
-            raise UnsupportedError(
-                f"a while_loop of unknown length depends on {self.leaf_names(inputs)}, and has no transpose: its "
-                "derivative cannot be taken backward. Use jax.lax.fori_loop or scan with a fixed length, or MatrixFree "
-                "products J @ u, which need forward mode only."
-            )
+            raise UnsupportedError(while_loop_message(self.leaf_names(inputs)))
         return self._linear(eqn, inputs)
 
     def tap(self, node: Node, reason: str | None) -> None:

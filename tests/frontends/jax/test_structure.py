@@ -1,0 +1,142 @@
+"""What the uses look like: shares of structure, shared cotangents, stacked loops, memory and compile time."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jacgram
+from jacgram.core.frontend import Struct
+from jacgram.core.uses import Conv, Einsum, Gather, Identity
+from jacgram.frontends.jax import frontend
+
+from .architectures import ARCHITECTURES, normal
+from .models import MODELS
+
+
+def described(f, params, x):
+    side = frontend().side(f, x, params, argument="x")
+    seeds = [Struct((2, *out.shape[1:]), out.dtype) for out in side.outputs]
+    return side, side.describe(seeds, structured=True)
+
+
+def by_path(side, uses):
+    return {path: [use for use in uses if use.leaf == leaf] for leaf, path in enumerate(side.paths)}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_use_of_usual_architectures_is_structured(name):
+    side, uses = described(*ARCHITECTURES[name])
+    assert {use.leaf for use in uses} == set(range(len(side.paths)))
+    unstructured = [(side.paths[use.leaf], use.kind.reason) for use in uses if not use.structured]
+    assert unstructured == []
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_strict_accepts_usual_architectures_and_is_exact(name):
+    f, params, x = ARCHITECTURES[name]
+    found = jacgram.ntk(f, x, params=params, method=jacgram.Structured(strict=True))
+    wanted = jacgram.ntk(f, x, params=params, method=jacgram.Materialize())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", ["fully connected", "convolutional", "residual", "transformer", "recurrent"])
+def test_a_layers_weight_and_bias_share_their_cotangent(name):
+    side, uses = described(*ARCHITECTURES[name])
+    found = by_path(side, uses)
+    layers = [path.removesuffix("b") for path in found if path.endswith("b") and path[:-1] + "w" in found]
+    assert layers
+    for layer in layers:
+        assert found[layer + "w"][0].cotangent is found[layer + "b"][0].cotangent
+
+
+def test_a_leaf_without_a_rule_falls_back_alone():
+    def f(p, x):
+        return x @ jnp.linalg.qr(p["w"])[0] @ p["v"]
+
+    side, uses = described(f, {"w": normal(4, 4), "v": normal(4, 2)}, normal(3, 4))
+    found = by_path(side, uses)
+    assert [use.structured for use in found["v"]] == [True]
+    assert all(isinstance(use.kind, Identity) and "has no rule" in use.kind.reason for use in found["w"])
+
+
+def test_strict_names_the_parameter_and_the_operation():
+    f, params, x = MODELS["qr"]
+    with pytest.raises(jacgram.JacgramError, match=r"w.*has no rule"):
+        jacgram.ntk(f, x, params={"w": params["w"]}, method=jacgram.Structured(strict=True))
+
+
+def test_an_embedding_is_read_by_index():
+    side, uses = described(*MODELS["gather_tied_with_projection"])
+    kinds = [type(use.kind) for use in by_path(side, uses)["e"]]
+    assert sorted(kind.__name__ for kind in kinds) == ["Einsum", "Gather"]
+    (gather,) = (use for use in uses if isinstance(use.kind, Gather))
+    assert gather.activation.shape == (1, 5) and gather.activation.dtype == "int32"
+
+
+def test_convolutions_are_convolutions():
+    side, uses = described(*MODELS["convolution"])
+    found = by_path(side, uses)
+    assert found["w"][0].kind == Conv((3, 3), (2, 1), ((1, 0), (0, 2)), (1, 1), (1, 2), 1)
+    assert found["u"][0].kind.groups == 4
+
+
+def test_a_loop_stacks_its_uses():
+    side, uses = described(*MODELS["scan_shared"])
+    for path, activation in {"w": (1, 5, 4), "u": (1, 5, 4), "b": None}.items():
+        (use,) = by_path(side, uses)[path]
+        assert isinstance(use.kind, Einsum) and use.cotangent.shape == (1, 2, 5, 4)
+        assert (use.activation and use.activation.shape) == activation
+
+
+def test_a_stacked_weight_is_one_use_of_the_whole_leaf():
+    side, uses = described(*MODELS["scan_stacked"])
+    (use,) = by_path(side, uses)["w"]
+    assert use.view.shape == (3, 4, 4)
+    assert use.kind == Einsum(activation=("w0", "w1"), cotangent=("w0", "w2"), weight=("w0", "w1", "w2"))
+
+
+def test_views_are_followed_and_not_made():
+    _, uses = described(lambda p, x: x @ p[:, 1:5:2].T[::-1].T, normal(4, 6), normal(3, 4))
+    (use,) = uses
+    assert use.view.offset == 3 and use.view.shape == (4, 2) and use.view.strides == (6, -2)
+
+
+def _temporary_mebibytes(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes / 2**20
+
+
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.Structured()])
+def test_an_embedding_never_forms_a_one_hot(method):
+    params = {"e": jnp.ones((50_000, 64), jnp.float32), "w": jnp.ones((64, 4), jnp.float32)}
+    tokens = jnp.zeros((8, 16), int)
+
+    def f(p, x):
+        return jnp.tanh(p["e"][x]).mean(1) @ p["w"]
+
+    used = _temporary_mebibytes(lambda p, a, b: jacgram.ntk(f, a, b, params=p, method=method), params, tokens, tokens)
+    assert used < 20
+
+
+def _compile_seconds(length):
+    params = {"w": normal(8, 8), "u": normal(3, 8), "b": normal(8), "out": {"w": normal(8, 2), "b": normal(2)}}
+    f, x = ARCHITECTURES["recurrent"][0], normal(2, length, 3)
+    side = frontend().side(f, x, params, argument="x")
+
+    def operands(*arrays):
+        return [(use.activation, use.cotangent) for use in side.with_arrays(arrays).uses([jnp.eye(2)], structured=True)]
+
+    lowered = jax.jit(operands).lower(*side.arrays())
+    start = time.perf_counter()
+    lowered.compile()
+    return time.perf_counter() - start, lowered.as_text().count("\n")
+
+
+def test_a_long_loop_compiles_as_a_short_one_does():
+    (short, short_lines), (long, long_lines) = (_compile_seconds(length) for length in (16, 1024))
+    assert long_lines == short_lines
+    assert long < 1.3 * short + 0.3
