@@ -136,7 +136,7 @@ def _uses(makers, n):
 
 
 def _native(xp, uses):
-    convert = lambda array: None if array is None else _array(xp.name, array)  # noqa: E731
+    convert = lambda array: None if array is None else _array(xp.name, array)
     return [Use(u.leaf, u.view, u.kind, convert(u.activation), convert(u.cotangent)) for u in uses]
 
 
@@ -154,7 +154,7 @@ def _reference(uses1, uses2, shape, n1, n2, labels):
     J1, J2 = (jacobian_of_uses(u, [shape], n, S)[0].reshape(n, S, -1) for u, n in ((uses1, n1), (uses2, n2)))
     kernel = np.einsum("nip,mjp->nimj", J1, J2.conj())
     letters = {name: chr(97 + k) for k, name in enumerate(dict.fromkeys(labels.left + labels.right))}
-    spell = lambda names: "".join(letters[name] for name in names)  # noqa: E731
+    spell = lambda names: "".join(letters[name] for name in names)
     return np.einsum(f"{spell(labels.left + labels.right)}->{spell(labels.out)}", kernel)
 
 
@@ -197,8 +197,8 @@ def _summed(use, basis):
 def test_complex(conjugate, framework):
     xp = adapter(framework)
     kind = Einsum(("t", "i"), ("t", "k"), ("i", "k"))
-    make = lambda n: Use(0, View.of((5, 4)), kind, _complex(n, 3, 5), _complex(n, S, 3, 4))  # noqa: E731
-    other = lambda n: Use(0, View.of((5, 4)), Identity("test"), None, _complex(n, S, 5, 4))  # noqa: E731
+    make = lambda n: Use(0, View.of((5, 4)), kind, _complex(n, 3, 5), _complex(n, S, 3, 4))
+    other = lambda n: Use(0, View.of((5, 4)), Identity("test"), None, _complex(n, S, 5, 4))
     for makers in ([make], [make, other]):
         uses1, uses2 = _uses(makers, N1), _uses(makers, N2)
         labels = Pattern.parse("n i, m j -> n i m j").fit((N1, S), (N2, S), examples=True)

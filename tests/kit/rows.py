@@ -43,7 +43,7 @@ def _einsum_rows(kind, a, g):
     names = [*(kind.activation or ()), *kind.cotangent]
     for name in names:
         letters.setdefault(name, chr(ord("a") + len(letters)))
-    spell = lambda labels: "".join(letters[label] for label in labels)  # noqa: E731
+    spell = lambda labels: "".join(letters[label] for label in labels)
     if a is None:
         return np.einsum(f"NS{spell(kind.cotangent)}->NS{spell(kind.weight)}", g)
     spec = f"N{spell(kind.activation)},NS{spell(kind.cotangent)}->NS{spell(kind.weight)}"

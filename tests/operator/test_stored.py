@@ -45,7 +45,7 @@ def as_matrix(kernel, full):
     """The matrix that a pattern's array stands for, by its definition."""
     header = kernel.header
     letters = {name: chr(ord("a") + k) for k, name in enumerate(dict.fromkeys((*header.left, *header.right)))}
-    spell = lambda names: "".join(letters[x] for x in names)  # noqa: E731
+    spell = lambda names: "".join(letters[x] for x in names)
     rows = [x for x in header.left if x in header.out]
     columns = [x for x in header.right if x in header.out]
     other = {x: chr(ord("A") + k) for k, x in enumerate(columns)}
@@ -192,7 +192,7 @@ def test_eigenvalues_within_little_memory(tmp_path):
     torch = _torch()
     x = np.random.default_rng(0).standard_normal((10_000, 4)).astype(np.float32)
     w = torch.ones(4, 2)
-    f = lambda w, x: torch.tanh(x @ w)  # noqa: E731
+    f = lambda w, x: torch.tanh(x @ w)
     jacgram.write_ntk(tmp_path / "k", f, x, params=w, pattern="n i, m i -> n m", tile=1000)
     code = Path(__file__).with_name("top_eigenvalues.py").read_text()
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "k"], capture_output=True, text=True, check=True)

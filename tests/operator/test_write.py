@@ -115,7 +115,7 @@ def test_tiles_need_not_divide_nor_be_square(tmp_path, problem):
 
 
 def test_dimensions_have_names(tmp_path, problem):
-    names = lambda **options: write(tmp_path / "k.zarr", problem, overwrite=True, **options).metadata.dimension_names  # noqa: E731
+    names = lambda **options: write(tmp_path / "k.zarr", problem, overwrite=True, **options).metadata.dimension_names
     assert names() == ("n", "m", "i", "j")
     assert names(pattern="a k, b k -> b a") == ("b", "a")
     assert names(pattern="n ..., m ... -> n m ...") == ("n", "m", "axis0")

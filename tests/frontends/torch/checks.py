@@ -23,14 +23,18 @@ def rows_of(module, x, f=None):
         torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
         for value in y.reshape(-1)
     ]
-    return [oracle.Rows(tuple(y.shape), [np.stack([r[k].numpy().reshape(-1) for r in rows]) for k in range(len(leaves))])]
+    return [
+        oracle.Rows(tuple(y.shape), [np.stack([r[k].numpy().reshape(-1) for r in rows]) for k in range(len(leaves))])
+    ]
 
 
 def basis(side):
     """Per output leaf of one example, all unit vectors."""
     shapes = [struct.shape[1:] if side.has_examples else struct.shape for struct in side.outputs]
     sizes = [int(np.prod(shape)) for shape in shapes]
-    return [torch.eye(size, dtype=torch.float64).reshape(size, *shape) for size, shape in zip(sizes, shapes, strict=True)]
+    return [
+        torch.eye(size, dtype=torch.float64).reshape(size, *shape) for size, shape in zip(sizes, shapes, strict=True)
+    ]
 
 
 def described(side, seeds, *, structured=True):

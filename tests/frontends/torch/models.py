@@ -136,7 +136,8 @@ def lstm():
 @model
 def lstm_projected():
     return Of(
-        lambda m, x: m.lstm(x.transpose(0, 1))[1][1].transpose(0, 1).flatten(1), lstm=nn.LSTM(3, 4, proj_size=2, bias=False)
+        lambda m, x: m.lstm(x.transpose(0, 1))[1][1].transpose(0, 1).flatten(1),
+        lstm=nn.LSTM(3, 4, proj_size=2, bias=False),
     ), normal(4, 3)
 
 
@@ -300,7 +301,11 @@ def products():
         h = h + torch.einsum("nti,oi->nto", x, m.w) + torch.einsum("ij,ntj,nti->nti", m.w, x, x)
         h = h + (m.mix @ x) + torch.matmul(x.unsqueeze(1), m.stack).sum(1)
         h = h + torch.tensordot(x, m.w, dims=([2], [1])) + x @ m.w.mT
-        v = (h @ m.v)[..., None] + torch.mv(m.w, m.v) + torch.bmm(m.stack[1:2].expand(len(x), 4, 4), h.mT[..., :2]).mean((1, 2))[:, None, None]
+        v = (
+            (h @ m.v)[..., None]
+            + torch.mv(m.w, m.v)
+            + torch.bmm(m.stack[1:2].expand(len(x), 4, 4), h.mT[..., :2]).mean((1, 2))[:, None, None]
+        )
         return (v + m.shift / 3 - h / (m.scale**2 + 1) + m.scale / (1 + h**2)).sum(1)
 
     return Of(
@@ -324,7 +329,12 @@ def carried():
         return torch.nn.functional.pad(torch.logsumexp(torch.cat([buffer, h * m.gain], 2), 1), (1, 0), value=1.0)
 
     made = Of(
-        forward, token=weight(1, 1, 3), positions=nn.Embedding(5, 3), table=weight(6, 3), cap=weight(), gain=weight(1, 3)
+        forward,
+        token=weight(1, 1, 3),
+        positions=nn.Embedding(5, 3),
+        table=weight(6, 3),
+        cap=weight(),
+        gain=weight(1, 3),
     )
     made.register_buffer("index", torch.tensor([[0, -1, 3, 1], [3, 2, 0, 0]]))
     return made, normal(3, 3)
@@ -336,7 +346,11 @@ def embeddings():
 
     def forward(m, x):
         h = m.words(x).mean(1) + m.sums(x) + m.means(x) + m.maxima(x)
-        return h + m.words.weight.t()[:, x].mean(2).t() + torch.index_select(m.sums.weight, 1, torch.tensor([2, 0, 1]))[x[:, 0]]
+        return (
+            h
+            + m.words.weight.t()[:, x].mean(2).t()
+            + torch.index_select(m.sums.weight, 1, torch.tensor([2, 0, 1]))[x[:, 0]]
+        )
 
     return Of(
         forward,
@@ -422,7 +436,10 @@ def old_function():
 @model
 def old_function_of_weight():
     return Of(
-        lambda m, x: m.b(torch.tanh(OldProduct.apply(m.a(x), m.w))), a=nn.Linear(3, 4), w=weight(4, 4), b=nn.Linear(4, 2)
+        lambda m, x: m.b(torch.tanh(OldProduct.apply(m.a(x), m.w))),
+        a=nn.Linear(3, 4),
+        w=weight(4, 4),
+        b=nn.Linear(4, 2),
     ), normal(3)
 
 

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from kit import zoo
 
 import jacgram
 from jacgram.core.frontend import Struct
 from jacgram.frontends.select import load
 from jacgram.plan.factors import factors
+from kit import zoo
 
 pytest.importorskip("jax")
 

@@ -70,7 +70,11 @@ def test_function_class_names_custom_functions():
 
 
 def test_every_name_here_has_its_test():
-    names = [name for name, value in vars(compat).items() if inspect.isfunction(inspect.unwrap(value)) and value.__module__ == compat.__name__]
+    names = [
+        name
+        for name, value in vars(compat).items()
+        if inspect.isfunction(inspect.unwrap(value)) and value.__module__ == compat.__name__
+    ]
     tests = [name for name in globals() if name.startswith("test_")]
     told = {name for name in names if any(name in test for test in tests) or name == "known_loops"}
     assert set(names) == told
@@ -111,7 +115,9 @@ def test_gradients_at_edges_under_vmap():
     u = 2 * torch.tanh(x)
     edge = torch.autograd.graph.get_gradient_edge(u)
     y = u.exp_()  # u is another value now, and the edge still that of the product
-    grads = torch.func.vmap(lambda v: torch.autograd.grad(y, [edge], v, retain_graph=True)[0])(torch.eye(3)[:, :, None].expand(3, 3, 4))
+    grads = torch.func.vmap(lambda v: torch.autograd.grad(y, [edge], v, retain_graph=True)[0])(
+        torch.eye(3)[:, :, None].expand(3, 3, 4)
+    )
     torch.testing.assert_close(grads.sum(0), (2 * torch.tanh(x)).exp())
     again = torch.func.vmap(lambda v: torch.autograd.grad([edge], [x], [v], retain_graph=True)[0])(torch.ones(2, 3, 4))
     torch.testing.assert_close(again[0], 2 - 2 * torch.tanh(x) ** 2)

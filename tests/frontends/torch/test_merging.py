@@ -25,7 +25,10 @@ def lay(examples):
 
 def test_rows_stay_those_of_each_example():
     shared = torch.randn(1, 4, 3, 2)
-    with_bias = [Use(0, View.of((3, 2)), DENSE, torch.randn(1, 3, 3), shared), Use(1, View.of((2,)), BIAS, None, shared)]
+    with_bias = [
+        Use(0, View.of((3, 2)), DENSE, torch.randn(1, 3, 3), shared),
+        Use(1, View.of((2,)), BIAS, None, shared),
+    ]
     table = Use(2, View.of((5, 2)), Gather(1), torch.tensor([[4, 0]]), torch.randn(1, 4, 2, 2))
     examples = [[dense(2)], [dense(1), dense(3)], with_bias, [table, dense(1)]]
     shapes = [(3, 2), (2,), (5, 2)]

@@ -33,11 +33,13 @@ def normal(*shape):
 def test_convolutions(data):
     dims = data.draw(st.integers(1, 2))
     groups = data.draw(st.integers(1, 2))
-    draw = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(dims))  # noqa: E731
+    draw = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(dims))
     window, stride, dilation = draw(1, 3), draw(1, 2), draw(1, 2)
     space = tuple(4 + extra for extra in draw(0, 2))
     transposed = data.draw(st.booleans())
-    padding = data.draw(st.sampled_from(["same", "valid"])) if not transposed and data.draw(st.booleans()) else draw(0, 1)
+    padding = (
+        data.draw(st.sampled_from(["same", "valid"])) if not transposed and data.draw(st.booleans()) else draw(0, 1)
+    )
     stride = (1,) * dims if padding == "same" else stride
     shape = (2 * groups, 2, *window)
     name = f"conv_transpose{dims}d" if transposed else f"conv{dims}d"
@@ -59,7 +61,7 @@ def test_convolutions(data):
 
 
 def test_many_groups_of_a_transposed_convolution():
-    f = lambda p, x: functional.conv_transpose1d(x, p, groups=17).flatten(1)[:, :3]  # noqa: E731
+    f = lambda p, x: functional.conv_transpose1d(x, p, groups=17).flatten(1)[:, :3]
     check(f, normal(17, 1, 2), normal(2, 17, 3), structured=False)
 
 
@@ -113,9 +115,9 @@ def test_entrywise_operations_with_broadcasting(data):
 def test_einsum(equation, shape):
     x = normal(3, 2, 3)
     operands = equation.split("->")[0].count(",")
-    f = lambda p, x: torch.einsum(equation, *[x] * operands, p).movedim(0, 0).flatten(1)  # noqa: E731
+    f = lambda p, x: torch.einsum(equation, *[x] * operands, p).movedim(0, 0).flatten(1)
     if equation == "nti,ik":
-        f = lambda p, x: torch.einsum(equation, x, p).movedim(1, 0).flatten(1)  # noqa: E731
+        f = lambda p, x: torch.einsum(equation, x, p).movedim(1, 0).flatten(1)
     check(f, normal(*shape), x, structured=equation not in ("nti,tt->ni", "nti,kj->nti"))
 
 
@@ -140,7 +142,9 @@ def test_gathers(f):
 
 def test_layouts_of_lists_and_masks_are_read_whole():
     params, x = normal(5, 3), normal(2, 3)
-    check(lambda p, x: x @ p[torch.tensor([True, False, True, True, False])], normal(5, 3), normal(2, 3), structured=False)
+    check(
+        lambda p, x: x @ p[torch.tensor([True, False, True, True, False])], normal(5, 3), normal(2, 3), structured=False
+    )
     check(lambda p, x: torch.maximum(p[0], x), params, x, structured=False)
     check(lambda p, x: x @ p[[0, 2, 1]], params, x, structured=False)
 
@@ -154,7 +158,9 @@ def test_norm_layers_in_all_their_forms():
         lambda p, x: functional.group_norm(x, 2, p["w"][:, 0], p["b"][:, 1]),
         lambda p, x: torch.group_norm(x, 2, p["w"][:, 0], p["b"][:, 1]),
         lambda p, x: functional.instance_norm(x, weight=p["w"][:, 0], bias=p["b"][:, 1]),
-        lambda p, x: functional.batch_norm(x, p["w"][:, 2].detach(), torch.ones(4).double(), p["w"][:, 0], p["b"][:, 1]),
+        lambda p, x: functional.batch_norm(
+            x, p["w"][:, 2].detach(), torch.ones(4).double(), p["w"][:, 0], p["b"][:, 1]
+        ),
     ]
     for form in forms:
         check(lambda p, x: form(p, x).flatten(1)[:, :5], {"w": w, "b": b}, x)  # noqa: B023
@@ -174,7 +180,7 @@ def test_weight_and_bias_share_their_cotangent():
 
 def test_activations_and_cotangents_are_not_copied():
     """A convolution's record is channels last by permutation alone."""
-    f = lambda p, x: functional.conv2d(x, p).flatten(1)  # noqa: E731
+    f = lambda p, x: functional.conv2d(x, p).flatten(1)
     x = normal(2, 3, 4, 5)
     (use,) = FRONTEND.side(f, x, normal(2, 3, 2, 2), argument="x1").uses([normal(2, 24)], structured=True)
     assert use.activation.shape == (2, 4, 5, 3)
@@ -192,7 +198,7 @@ def doubled_product(x, w):
 
 
 def test_a_registered_rule():
-    f = lambda p, x: doubled_product(x, p)  # noqa: E731
+    f = lambda p, x: doubled_product(x, p)
     params, x = normal(3, 2), normal(4, 3)
     (use,) = check(f, params, x, structured=False)
     assert use.kind == Identity("no rule for doubled_product")

@@ -63,7 +63,9 @@ def test_real_outputs_of_complex_parameters():
 
 
 @pytest.mark.parametrize("n", [0, 1])
-@pytest.mark.parametrize("name", ["dense", "conv", "integer_input", "dict_output", "derivative", "complex_output", "squared"])
+@pytest.mark.parametrize(
+    "name", ["dense", "conv", "integer_input", "dict_output", "derivative", "complex_output", "squared"]
+)
 def test_few_examples(name, n):
     f, params, x = zoo.MODELS[name].on("torch", n)
     made = side(f, x, params)
@@ -283,13 +285,23 @@ W, X = torch.randn(3, 2), torch.randn(4, 3)
         (lambda p, x: (x @ p, 3.0), X, W, "the output of f leaf '1' is float within tuple, expected a tensor"),
         (lambda p, x: (x @ p).sum(0), X, W, "has 2 examples on axis 0 for 1 in x"),
         (lambda p, x: (x @ p).sum(), X, W, "the output of f is a scalar, expected examples on axis 0"),
-        (lambda p, x: x["a"] @ p, {"a": X, "b": X[1:]}, W, r"x1 has leaves whose example axes \(axis 0\) differ: a: \(4, 3\)"),
+        (
+            lambda p, x: x["a"] @ p,
+            {"a": X, "b": X[1:]},
+            W,
+            r"x1 has leaves whose example axes \(axis 0\) differ: a: \(4, 3\)",
+        ),
         (lambda p, x: x @ p, torch.tensor(1.0), W, "x1 is a scalar, expected examples on axis 0"),
         (lambda p, x: x @ p, 3.0, W, "x1 is float 3.0, expected a tensor"),
         (lambda p, x: x @ p, X, [W, 1.0], "params leaf '1' is float 1.0, expected a tensor"),
         (lambda p, x: x @ p, X.to_sparse(), W, "x1 has layout torch.sparse_coo, expected a dense tensor"),
         (lambda p, x: x @ p, X.to("meta"), W, "x1 is on the meta device"),
-        (nn.Linear(3, 2), X, {"wieght": W}, "params names 'wieght', which f does not have; its parameters are weight, bias"),
+        (
+            nn.Linear(3, 2),
+            X,
+            {"wieght": W},
+            "params names 'wieght', which f does not have; its parameters are weight, bias",
+        ),
         (nn.Linear(3, 2), X, {"weight": W}, r"params leaf 'weight' has shape \(3, 2\), expected \(2, 3\) as in f"),
         (nn.Linear(3, 2), X, W, "params is Tensor for an nn.Module f, expected a dict"),
         (lambda m, x: x, X, nn.Tanh(), "params is a module without parameters that require gradients"),
@@ -345,26 +357,32 @@ def test_mixed_trees_of_outputs():
     ],
 )
 def test_interacting_examples_raise(f):
-    with pytest.raises(InteractingExamplesError, match=r"examples interact: an output of 4 examples.*draw nothing at random"):
+    with pytest.raises(
+        InteractingExamplesError, match=r"examples interact: an output of 4 examples.*draw nothing at random"
+    ):
         side(f, X, W).check_examples()
 
 
 def test_outputs_that_lose_their_example_axis():
-    with pytest.raises(InteractingExamplesError, match=r"of shape \(1, 2\) for the whole batch of 4, but of shape \(1, 2\)"):
+    with pytest.raises(
+        InteractingExamplesError, match=r"of shape \(1, 2\) for the whole batch of 4, but of shape \(1, 2\)"
+    ):
         side(lambda p, x: (x @ p).mean(0, keepdim=True), X, W).check_examples()
 
 
 @pytest.mark.parametrize("tracks", [True, False])
 def test_batch_norm_in_training_mode_names_the_layer(tracks):
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=tracks)).train(mode=tracks)
-    with pytest.raises(InteractingExamplesError, match=r"batch norm in training mode mixes examples: '1'; call .eval\(\)"):
+    with pytest.raises(
+        InteractingExamplesError, match=r"batch norm in training mode mixes examples: '1'; call .eval\(\)"
+    ):
         side(module, X)
 
 
 def test_non_finite_examples_stay_apart():
     x = X.double().clone()
     x[1, 0], x[2, 1] = torch.nan, torch.inf
-    f = lambda p, x: torch.tanh(x @ p)  # noqa: E731
+    f = lambda p, x: torch.tanh(x @ p)
     made = side(f, x, W.double())
     made.check_examples()
     uses = made.uses(basis(made), structured=True)

@@ -38,7 +38,9 @@ def kernels(made, n_seeds):
     return counter.count
 
 
-@pytest.mark.parametrize("name", ["cnn", "conv_of_every_rank", "lstm", "transformer_encoder", "fused_attention", "embeddings"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "conv_of_every_rank", "lstm", "transformer_encoder", "fused_attention", "embeddings"]
+)
 def test_kernel_calls_do_not_grow_with_examples_or_seeds(name):
     few, many = (side(*MODELS[name](n)) for n in (2, 5))
     assert kernels(few, 2) == kernels(many, 7)
@@ -101,7 +103,9 @@ def test_prelu_with_as_many_examples_as_outputs(n):
 @pytest.mark.parametrize("structured", [True, False])
 def test_cdist(structured):
     """`torch.func.jacrev` of `torch.cdist` is wrong in silence; the self-check tells."""
-    module = Of(lambda m, x: torch.cdist(m.a(x), m.c[None].expand(len(x), 2, 3)).flatten(1), a=nn.Linear(3, 3), c=weight(2, 3))
+    module = Of(
+        lambda m, x: torch.cdist(m.a(x), m.c[None].expand(len(x), 2, 3)).flatten(1), a=nn.Linear(3, 3), c=weight(2, 3)
+    )
     module, x = module.double(), torch.randn(4, 2, 3, dtype=torch.float64)
     check_uses(side(module, x), rows_of(module, x), structured=structured)
 
@@ -149,7 +153,7 @@ def test_forward_mode_that_differs_from_backward_mode():
 
 def test_fused_attention_has_all_derivatives():
     q = torch.randn(2, 4, 5, 6, dtype=torch.float64)
-    f = lambda p, x: functional.scaled_dot_product_attention(x @ p, x, x, is_causal=True)  # noqa: E731
+    f = lambda p, x: functional.scaled_dot_product_attention(x @ p, x, x, is_causal=True)
     w = torch.randn(6, 6, dtype=torch.float64)
     made = side(f, q, w)
     few = q[:1, :1, :2]
@@ -194,7 +198,7 @@ def test_tied_weights_have_their_cross_terms():
 def test_a_rebound_closure_is_seen():
     """Nothing but which calls are made is remembered of f."""
     scale = torch.tensor(1.0, dtype=torch.float64)
-    f = lambda p, x: scale * torch.tanh(x @ p)  # noqa: E731
+    f = lambda p, x: scale * torch.tanh(x @ p)
     w, x = torch.randn(3, 2, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     first = jacgram.ntk(f, x, params=w)
     scale = torch.tensor(3.0, dtype=torch.float64)
@@ -203,7 +207,9 @@ def test_a_rebound_closure_is_seen():
 
 def test_float32_within_float64():
     """Norm layers of float64 models that compute in float32 are no mismatch."""
-    module = Of(lambda m, x: m.b(functional.layer_norm(m.a(x).float(), (4,)).double()), a=nn.Linear(3, 4), b=nn.Linear(4, 2))
+    module = Of(
+        lambda m, x: m.b(functional.layer_norm(m.a(x).float(), (4,)).double()), a=nn.Linear(3, 4), b=nn.Linear(4, 2)
+    )
     module, x = module.double(), torch.randn(5, 3, dtype=torch.float64)
     made = side(module, x)
     made.check_examples()

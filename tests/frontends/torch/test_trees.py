@@ -26,11 +26,13 @@ class Fields(OrderedDict):
 leaves = st.floats(allow_nan=False)
 trees = st.recursive(
     leaves | st.none() | st.booleans(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, max_size=3)
-    | st.builds(Pair, inner, inner)
-    | st.builds(Record, inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, max_size=3)
+        | st.builds(Pair, inner, inner)
+        | st.builds(Record, inner, inner)
+    ),
     max_leaves=8,
 )
 

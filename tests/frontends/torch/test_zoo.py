@@ -22,7 +22,14 @@ SHARES = {
     "state_space": 0.9,
     "mamba": 0.9,
 }
-ONE_BY_ONE = {"branch_on_data", "experts", "old_function", "old_function_of_weight", "buffer_in_place", "residual_by_autograd"}
+ONE_BY_ONE = {
+    "branch_on_data",
+    "experts",
+    "old_function",
+    "old_function_of_weight",
+    "buffer_in_place",
+    "residual_by_autograd",
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,6 +1,6 @@
 """Models of the ``transformers`` library, small and random, built from their configurations: nothing is downloaded.
 
-    f, module, x = TRANSFORMERS["gpt2"](n)
+f, module, x = TRANSFORMERS["gpt2"](n)
 """
 
 import os
@@ -72,8 +72,14 @@ def padded(n):
 
 def _gpt2(attention):
     config = hf.GPT2Config(
-        vocab_size=23, n_positions=8, n_embd=16, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0,
-        attn_implementation=attention
+        vocab_size=23,
+        n_positions=8,
+        n_embd=16,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation=attention,
     )
     return hf.GPT2LMHeadModel(config), last_logits, tokens()
 
