@@ -142,11 +142,24 @@ def _kernels(console: Console, checkpoints: dict[str, Any], data: digits.Digits,
 def _stored(console: Console, store: Path, images: Any, params: Any, memory: str) -> NDArray[Any]:
     """The kernel, written tile by tile; a second run goes on with what the first has left, or finds it complete."""
     summary = jacgram.Summary()
-    options = {"params": params, "pattern": TRACED, "memory": memory, "tile": _TILE, "progress": summary}
+
+    def write(*, overwrite: bool) -> Any:
+        return jacgram.write_ntk(
+            store,
+            digits.network,
+            images,
+            params=params,
+            pattern=TRACED,
+            memory=memory,
+            tile=_TILE,
+            progress=summary,
+            overwrite=overwrite,
+        )
+
     try:
-        array = jacgram.write_ntk(store, digits.network, images, **options)
+        array = write(overwrite=False)
     except StoreError:  # that of another seed or scale is there
-        array = jacgram.write_ntk(store, digits.network, images, overwrite=True, **options)
+        array = write(overwrite=True)
     console.print(str(summary), style="dim", highlight=False)
     return array[...]
 
