@@ -69,6 +69,24 @@ def test_function_class_names_custom_functions():
     assert compat.function_class((2 * x).grad_fn) is None
 
 
+def test_variable_of_a_node_is_the_leaf_it_accumulates_into():
+    w = torch.ones(2, 3, requires_grad=True)
+    node = (w * 2).grad_fn
+    assert compat.variable_of(node.next_functions[0][0]) is w
+    assert compat.variable_of(node) is None
+
+
+def test_saved_operands_and_axes_of_nodes():
+    w, x = torch.ones(2, 3, requires_grad=True), torch.ones(4, 3)
+    product = (x @ w.t()).grad_fn
+    assert torch.equal(compat.saved(product, "self"), x)
+    assert compat.saved(product, "mat2") is None
+    assert compat.saved(w.transpose(-1, 0).grad_fn, "dim0") == 2**64 - 1
+    assert compat.saved(torch.addmm(w, x[:2], x[:3].T @ x[:3, :3], alpha=3).grad_fn, "alpha") == 3
+    assert tuple(compat.saved(w.permute(1, 0).grad_fn, "dims")) == (1, 0)
+    assert compat.saved((w.sin() * w.cos()).grad_fn, "other").shape == (2, 3)
+
+
 def test_every_name_here_has_its_test():
     names = [
         name

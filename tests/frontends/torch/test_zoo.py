@@ -17,17 +17,15 @@ SHARES = {
     "lora": 0.6,  # the base weights; the factors come as rows
     "products": 0.6,
     "old_function_of_weight": 0.6,
-    "residual_by_transforms": 0.0,
-    "residual_by_autograd": 0.2,
     "state_space": 0.9,
     "mamba": 0.9,
 }
-ONE_BY_ONE = {
-    "branch_on_data",
-    "experts",
+ONE_BY_ONE = {"branch_on_data", "experts"}
+OFF_THE_GRAPH = {
     "old_function",
     "old_function_of_weight",
     "buffer_in_place",
+    "residual_by_transforms",
     "residual_by_autograd",
 }
 
@@ -39,7 +37,8 @@ def test_uses_are_the_rows_of_autograd(name):
     side.check_examples()
     uses = check_uses(side, rows_of(module, x))
     assert share_structured(side, uses) >= SHARES.get(name, 1.0)
-    assert any("f cannot run under vmap" in note for note in side.notes) == (name in ONE_BY_ONE), side.notes
+    assert any("recorded one by one" in note for note in side.notes) == (name in ONE_BY_ONE), side.notes
+    assert any("read off autograd's graph" in note for note in side.notes) == (name in OFF_THE_GRAPH), side.notes
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

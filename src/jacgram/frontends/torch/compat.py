@@ -61,3 +61,13 @@ def drop_backward_hooks(module: torch.nn.Module) -> None:
 def function_class(node: object) -> type | None:
     """The `torch.autograd.Function` that a node of the graph was made by; None for PyTorch's own nodes."""
     return getattr(node, "_forward_cls", None)
+
+
+def variable_of(node: torch.autograd.graph.Node) -> torch.Tensor | None:
+    """The leaf tensor of a node that accumulates gradients; None for any other node."""
+    return getattr(node, "variable", None)
+
+
+def saved(node: torch.autograd.graph.Node, name: str) -> Any:
+    """What a node saved under a name; None where it saved nothing, for no gradient needs it."""
+    return getattr(node, f"_saved_{name}")

@@ -21,48 +21,80 @@ if TYPE_CHECKING:
 TRIED_EXAMPLES = 4
 """Examples on which levels are tried."""
 
-_TRIED = (
+PATHS_COMPARED = 8
+"""Examples of a side whose paths are compared before the graph of a function that may branch on data is read."""
+
+_WAYS = (
     Level(at_once=True),
     Level(at_once=True, copies=True),
+    Level(at_once=False, graph=True),
     Level(at_once=False),
     Level(at_once=False, copies=True),
 )
 _BY_ROWS = "its uses do not add up to autograd's own gradient, as with derivatives within f"
 
+_READ_OFF = "uses are read off autograd's graph, for calls recorded under vmap do not show all of them"
+
 _levels = Seen()
 
 
 def find_level(side: TorchSide) -> Level:
-    """The first level whose uses add up for every leaf, or that which leaves the fewest parameters to plain rows."""
-    key = state_of(side)
-    known = _levels.get(side.program.f, key)
-    if known is None:
-        known = _tried(side)
-        _levels.put(side.program.f, key, known)
-    level, notes = known
-    for note in notes:
-        side.note(note)
+    """The first level whose uses add up for every leaf, or that which leaves the fewest parameters to plain rows.
+
+    The graph of a function that may branch on data is read only where the examples at hand take the same path.
+    """
+    if side.shared.level is None:
+        level, notes = _remembered(side, ways=_WAYS)
+        if level.graph and not (level.steady or _take_one_path(side, level)):
+            level, notes = _remembered(side, ways=tuple(way for way in _WAYS if not way.graph))
+        side.shared.level = level
+        for note in notes:
+            side.note(note)
+    level = side.shared.level
+    if level.graph and side.create_graph:  # what the graph has saved cannot be differentiated again
+        return Level(at_once=False, rows=tuple((leaf, _BY_ROWS) for leaf in range(len(side.leaves))))
     return level
 
 
-def _tried(side: TorchSide) -> tuple[Level, tuple[str, ...]]:
+def _remembered(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, ...]]:
+    key = state_of(side), len(ways)
+    known = _levels.get(side.program.f, key)
+    if known is None:
+        known = _tried(side, ways)
+        _levels.put(side.program.f, key, known)
+    return known
+
+
+def _take_one_path(side: TorchSide, level: Level) -> bool:
+    """Whether a few examples of this side, each alone, have the same uses."""
+    one = side.one_example() if not side.n else side
+    chosen = range(0, one.n, max(one.n // PATHS_COMPARED, 1))
+    sides = [replace(one.examples(k, 1), shared=type(one.shared)()) for k in chosen]
+    return len({found_uses(each, random_seeds(each, 1), level).signature for each in sides}) == 1
+
+
+def _tried(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, ...]]:
     trial = side.examples(0, min(side.n, TRIED_EXAMPLES)) if side.n else side.one_example()
     trial = replace(trial, create_graph=False, shared=type(trial.shared)())
     every = tuple((leaf, "f could not be recorded") for leaf in range(len(side.leaves)))
     best: Level | None = None
     notes: list[str] = []
-    for level in _TRIED if side.has_examples else _TRIED[2:]:
+    steady = False
+    for level in ways if side.has_examples else [way for way in ways if not (way.at_once or way.graph)]:
         try:
             rows = _left_over(trial, level)
         except Exception as error:  # f cannot run this way; the next one asks less of it
             where = "under vmap" if level.at_once else "while recorded"
             notes.append(f"examples are recorded one by one, for f cannot run {where}: {first_line(error)}")
             continue
+        steady = steady or level.at_once
         if best is None or _size(side, rows) < _size(side, best.rows):
             best = replace(level, rows=rows)
         if not rows:
             break
-    best = best or Level(at_once=False, rows=every)
+    best = replace(best or Level(at_once=False, rows=every), steady=steady)
+    if best.graph:
+        return best, (_READ_OFF,)
     return best, () if best.at_once else tuple(dict.fromkeys(notes))
 
 
@@ -70,7 +102,7 @@ def _left_over(trial: TorchSide, level: Level) -> tuple[tuple[int, str], ...]:
     """Leaves of which the recorded uses are not all, and why."""
     seeds = random_seeds(trial, 2)
     found = found_uses(trial, seeds, level)
-    wrong = dict.fromkeys(mismatched(trial, seeds, found.uses), _BY_ROWS) | found.mixed
+    wrong = dict.fromkeys(mismatched(trial, seeds, found.uses), _BY_ROWS) | found.unread
     return tuple(sorted(wrong.items()))
 
 

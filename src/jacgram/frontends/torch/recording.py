@@ -13,11 +13,13 @@ from jacgram.core.uses import Use
 from jacgram.frontends.torch.assemble import Cotangents, Pull, uses_of
 from jacgram.frontends.torch.compat import known_loops
 from jacgram.frontends.torch.cotangents import cotangents_of
+from jacgram.frontends.torch.graph import graph_uses
 from jacgram.frontends.torch.merging import merged
 from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import fresh, pullback_by
 from jacgram.frontends.torch.recorder import Recorder
 from jacgram.frontends.torch.tape import Entry, Tape, edge_key
+from jacgram.frontends.torch.values import dtype_of
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
@@ -29,12 +31,16 @@ class Level:
 
     Attributes:
         at_once: whether examples run together under ``vmap``.
+        graph: whether uses are read off autograd's graph instead of being recorded.
         copies: whether recorded outputs that are views are copied.
+        steady: whether f has run under ``vmap``, so that which uses it has cannot depend on data.
         rows: leaves whose rows come from plain backward passes, and why.
     """
 
     at_once: bool
+    graph: bool = False
     copies: bool = False
+    steady: bool = False
     rows: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -50,13 +56,13 @@ class Found:
     Attributes:
         uses: ``(n, …)``.
         signature: the recorded call sequences.
-        mixed: leaves that meet complex numbers in a way that no record holds, and why.
+        unread: leaves of which this way cannot tell all uses, and why.
         note: what a plan should say, or None.
     """
 
     uses: list[Use]
     signature: Any
-    mixed: dict[int, str]
+    unread: dict[int, str]
     note: str | None
 
 
@@ -67,19 +73,24 @@ def found_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level, *, 
         Exception: whatever f raises where it cannot run at this level.
     """
     with side.calling():
+        if level.graph:
+            uses, signature, unread = graph_uses(side, seeds, level.skipped)
+            return Found(uses, signature, unread, None)
         if level.at_once:
             return _pulled(side, seeds, level, None, looped=looped)
         each = [_pulled(side, seeds, level, k, looped=looped) for k in range(side.n)]
     layout = side.shared.layout
     for found in each:
         layout.include(found.uses)
-    mixed = {leaf: why for found in each for leaf, why in found.mixed.items()}
+    unread = {leaf: why for found in each for leaf, why in found.unread.items()}
     signature = frozenset(found.signature for found in each)
-    return Found(merged(layout, [found.uses for found in each], side.device), signature, mixed, each[0].note)
+    return Found(merged(layout, [found.uses for found in each], side.device), signature, unread, each[0].note)
 
 
 def shaped_uses(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
     """The uses with meta tensors in place of values: f is run, and nothing is pulled back."""
+    if level.graph:
+        return _read_shapes(side, n_seeds, level)
     with side.calling():
         if level.at_once:
             return _shaped(side.one_example(), n_seeds, level, None)
@@ -88,6 +99,27 @@ def shaped_uses(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
     for uses in each:
         side.shared.layout.include(uses)
     return merged(side.shared.layout, each, "meta")
+
+
+def _read_shapes(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
+    """The uses that the graph of a few examples tells, for one seed, as meta tensors for one example and all seeds."""
+    few = side.examples(0, min(side.n, 2)) if side.n else side.one_example()
+    seeds = [
+        torch.ones((1, *(struct.shape[1:] if side.has_examples else struct.shape)), dtype=dtype_of(struct)).to(
+            side.device
+        )
+        for struct in side.outputs
+    ]
+    shapes: dict[int, torch.Tensor] = {}
+
+    def shape(array: torch.Tensor | None, *lead: int) -> torch.Tensor | None:
+        if array is None:
+            return None
+        meta = torch.empty((*lead, *array.shape[len(lead) :]), dtype=array.dtype, device="meta")
+        return shapes.setdefault(id(array), meta)
+
+    found = found_uses(few, seeds, level).uses
+    return [replace(u, activation=shape(u.activation, 1), cotangent=shape(u.cotangent, 1, n_seeds)) for u in found]
 
 
 def _pulled(

@@ -20,6 +20,7 @@ from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program
 from jacgram.frontends.torch.pushing import pushed
+from jacgram.frontends.torch.recording import Level
 from jacgram.frontends.torch.structured import structured_shapes, structured_uses
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
 from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
@@ -33,10 +34,12 @@ class Shared:
     Attributes:
         layout: of uses of examples recorded one at a time.
         described: descriptions by what was asked.
+        level: how uses are found; see `levels`.
     """
 
     layout: Layout = field(default_factory=Layout)
     described: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
+    level: Level | None = None
 
 
 @final

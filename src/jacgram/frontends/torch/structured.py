@@ -1,9 +1,10 @@
 """Structured uses, and what is done where they cannot be had. Every level is exact, and says why it was taken.
 
     (a) f runs once, under ``vmap`` over the examples; operations without a rule have their weights read whole;
-    (b) f cannot run under ``vmap``: examples are recorded one at a time, and their uses laid side by side;
-    (c) the uses found of a leaf do not add up to autograd's own gradient (derivatives within f, custom functions that
-        hold a weight): rows of that leaf, by plain backward passes.
+    (b) f cannot run under ``vmap``, or calls do not show all uses (derivatives within f): they are read off autograd's
+        graph of the whole batch (`graph`), or else examples are recorded one at a time and laid side by side;
+    (c) the uses found of a leaf do not add up to autograd's own gradient (a custom function holds it, say): rows of
+        that leaf, by plain backward passes.
 
 Which level a function needs is found on first use (`levels`). What is found later is checked again on first use of each
 call sequence and each number of examples and seeds, for PyTorch's batching rules have been wrong at some sizes only.

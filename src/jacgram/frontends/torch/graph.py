@@ -1,0 +1,146 @@
+"""Uses read off autograd's own graph, which holds what recorded calls do not show: weights in derivatives within f.
+
+f runs once on the whole batch, without ``vmap``. From each parameter's node the graph is followed through views to the
+nodes that mix it with data (`graph_nodes`), which hold the activation. Their outputs have no example axis that could be
+told by shape, so it is found by value: of two backward passes, the second with its cotangents times a known number per
+example, the ratio of every row says whose it is. A leaf with a row of several examples is not read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import GradientEdge
+
+from jacgram.core.uses import Einsum, Use
+from jacgram.frontends.torch.compat import known_loops
+from jacgram.frontends.torch.graph_nodes import GraphReading, UnreadableGraphError, read_nodes
+from jacgram.frontends.torch.products import fresh
+
+if TYPE_CHECKING:
+    from jacgram.frontends.torch.side import TorchSide
+
+
+def graph_uses(
+    side: TorchSide, seeds: Sequence[torch.Tensor], skipped: frozenset[int]
+) -> tuple[list[Use], tuple[Any, ...], dict[int, str]]:
+    """Uses of every leaf not in ``skipped``, what tells one sequence of them from another, and leaves not read here.
+
+    A leaf is not read where an operation that it is used in is not known here, or has rows of several examples.
+
+    Args:
+        side: f at a point, with at least one example. Call it within `TorchSide.calling`.
+        seeds: per output leaf ``(s, *output)`` in its dtype.
+        skipped: leaves to leave out.
+    """
+    leaves = [leaf if leaf.is_contiguous() else leaf.contiguous() for leaf in fresh(side.leaves, create_graph=False)]
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    outputs = side.flat(leaves)
+    if any(t.is_complex() for t in (*leaves, *outputs)):
+        return [], (), dict.fromkeys(range(len(leaves)), "complex numbers")
+    readings, unread = read_nodes(outputs, leaves, skipped)
+    rows: list[torch.Tensor] = []
+    if readings:
+        passes = _Passes(outputs, readings)
+        first, second = passes.of_one(torch.ones(side.n), side), passes.of_one(1.0 + torch.arange(side.n), side)
+        for reading in readings:
+            try:
+                rows.append(_owners(reading, first[id(reading.node)], second[id(reading.node)], side.n))
+            except UnreadableGraphError as error:
+                unread.setdefault(reading.leaf, str(error))
+                rows.append(torch.zeros(0))
+        kept = [(reading, row) for reading, row in zip(readings, rows, strict=True) if reading.leaf not in unread]
+        found = passes.of_seeds(seeds) if kept else {}
+        uses = [_use(reading, row, found[id(reading.node)]) for reading, row in kept]
+    else:
+        uses = []
+    signature = tuple(("graph", u.leaf, u.view, u.kind, tuple(u.cotangent.shape[2:])) for u in uses)
+    return uses, signature, unread
+
+
+class _Passes:
+    """Backward passes from the outputs to the nodes read."""
+
+    def __init__(self, outputs: Sequence[torch.Tensor], readings: Sequence[GraphReading]) -> None:
+        self._outputs = [y for y in outputs if y.requires_grad]
+        self._kept = [k for k, y in enumerate(outputs) if y.requires_grad]
+        self._edges = {id(r.node): GradientEdge(r.node, 0) for r in readings}
+
+    def of_one(self, factors: torch.Tensor, side: TorchSide) -> dict[int, torch.Tensor]:
+        """By node, the cotangents ``(1, *shape)`` of one random seed, times a factor per example ``(n,)``."""
+        generator = torch.Generator().manual_seed(3)
+        vectors: list[torch.Tensor] = []
+        for y in self._outputs:
+            drawn = torch.randn(
+                (1, *y.shape[1:]) if side.has_examples else y.shape, generator=generator, dtype=torch.float64
+            )
+            scale = factors.reshape(-1, *(1,) * (y.ndim - 1)) if side.has_examples else factors[0]
+            vectors.append((drawn * scale).to(y).expand(y.shape)[None])
+        return self._pulled(vectors)
+
+    def of_seeds(self, seeds: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        """By node, the cotangents ``(s, *shape)`` of all seeds, the same for every example."""
+        expanded = [
+            seeds[k][:, None].expand(len(seeds[k]), *y.shape) if y.ndim == seeds[k].ndim else seeds[k]
+            for k, y in zip(self._kept, self._outputs, strict=True)
+        ]
+        return self._pulled(expanded)
+
+    def _pulled(self, vectors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        def one(*seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            found: Any = torch.autograd.grad(self._outputs, list(self._edges.values()), seed, retain_graph=True)
+            return found
+
+        with known_loops():
+            return dict(zip(self._edges, torch.func.vmap(one)(*vectors), strict=True))
+
+
+def _owners(reading: GraphReading, first: torch.Tensor, second: torch.Tensor, n: int) -> torch.Tensor:
+    """Rows of each example, ``(n, t)``. Rows without any cotangent are dealt out so that all have equally many."""
+    rows = [reading.cotangent_rows(g)[0].double() for g in (first, second)]
+    one, two = (part.reshape(len(part), -1) for part in rows)
+    if one.shape[0] % n:
+        raise UnreadableGraphError(f"{reading.name}, whose rows are not equally many for each example")
+    largest = one.abs().max(1)
+    at = largest.indices[:, None]
+    ratio = (two.gather(1, at) / one.gather(1, at))[:, 0]
+    owner = torch.where(largest.values > 0, ratio.round() - 1, torch.full_like(ratio, -1)).long()
+    gap = (two - (owner[:, None] + 1) * one).abs().max(1).values
+    tolerance = torch.finfo(first.dtype).eps ** 0.5 * two.abs().max(1).values
+    if bool(((gap > tolerance) | (owner >= n) | (owner < -1)).any()):
+        raise UnreadableGraphError(f"{reading.name}, whose rows belong to several examples")
+    return _dealt(reading, owner, n)
+
+
+def _dealt(reading: GraphReading, owner: torch.Tensor, n: int) -> torch.Tensor:
+    share = len(owner) // n
+    groups = [torch.nonzero(owner == k)[:, 0] for k in range(n)]
+    free = torch.nonzero(owner == -1)[:, 0]
+    rows: list[torch.Tensor] = []
+    for group in groups:
+        missing = share - len(group)
+        if missing < 0:
+            raise UnreadableGraphError(f"{reading.name}, whose rows are not equally many for each example")
+        rows.append(torch.cat([group, free[:missing]]))
+        free = free[missing:]
+    return torch.stack(rows)
+
+
+def _use(reading: GraphReading, rows: torch.Tensor, cotangent: torch.Tensor) -> Use:
+    """The use with its rows sorted by example."""
+    n, t = rows.shape
+    g = reading.cotangent_rows(cotangent)
+    g = g.index_select(1, rows.reshape(-1)).unflatten(1, (n, t)).transpose(0, 1)
+    a = reading.activation_rows(tuple(cotangent.shape[1:]))
+    if a is not None:
+        a = a.index_select(0, rows.reshape(-1)).unflatten(0, (n, t)).detach()
+    kind = Einsum(
+        None if a is None else ("t", *reading.activation_axes),
+        ("t", *reading.cotangent_axes(tuple(cotangent.shape[1:]))),
+        reading.weight_axes,
+    )
+    if reading.scale != 1:
+        g, a = (g * reading.scale, None) if a is None else (g, a * reading.scale)
+    return Use(reading.leaf, reading.view, kind, a, g)
