@@ -113,12 +113,12 @@ def _environment(extra):
 
 def _complex_of_real(p, x):
     z = (x @ p["w"]) * jnp.exp(1j * (x**2 @ p["w"])) + 1j * p["b"]
-    return jnp.abs(z) * z + jnp.conj(z @ p["w"])
+    return jnp.abs(z) * z + jnp.conj(z @ (p["w"] + 0j))
 
 
 def _complex_scan(p, x):
     def step(h, x_t):
-        return jnp.tanh(h @ p["w"] * (1 + 0.5j) + x_t * jnp.conj(h) + p["b"]), None
+        return jnp.tanh(h @ (p["w"] + 0j) * (1 + 0.5j) + x_t * jnp.conj(h) + p["b"]), None
 
     return jax.lax.scan(step, jnp.zeros((x.shape[0], 4), complex), x.swapaxes(0, 1))[0]
 
