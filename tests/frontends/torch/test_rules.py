@@ -223,7 +223,7 @@ def test_a_wrong_rule_is_caught():
     register(doubled_product, rule=rule)
     try:
         check(lambda p, x: doubled_product(x, p), normal(3, 2), normal(4, 3))  # read off the graph instead
-        f = lambda p, x: doubled_product(x, torch.cosh(p))  # noqa: E731
+        f = lambda p, x: doubled_product(x, torch.cosh(p))
         (use,) = check(f, normal(3, 2), normal(4, 3), structured=False)
         assert "do not add up to autograd's own gradient" in use.kind.reason
     finally:

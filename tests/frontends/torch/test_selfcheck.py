@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from frontends.torch.checks import FRONTEND, basis
-from frontends.torch.models import MODELS
+from frontends.torch.checks import FRONTEND, basis, check_uses
+from frontends.torch.models import MODELS, OldProduct
 from jacgram.errors import UnsupportedError
 from jacgram.frontends.torch import structured
 from jacgram.frontends.torch.recording import Level
 from jacgram.frontends.torch.selfcheck import mismatched
+from kit import oracle
 
 EXAMPLES = ["cnn", "conv_of_every_rank", "frames", "tied_thrice", "embeddings", "lora", "products", "experts"]
 
@@ -72,6 +73,38 @@ def test_a_mismatch_that_no_other_way_mends_raises(monkeypatch):
     monkeypatch.setattr(structured, "found_uses", without_bias)
     with pytest.raises(UnsupportedError, match=r"recorded uses of 'bias' do not add up .*recorded: linear"):
         side.uses(basis(side), structured=True)
+
+
+def test_a_function_that_changes_raises_once():
+    """What a function does can change behind its name; the level is then found anew."""
+    w, x = torch.randn(3, 2, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    hidden = False
+
+    def f(p, x):
+        return OldProduct.apply(torch.tanh(x), p) if hidden else x @ p
+
+    made = FRONTEND.side(f, x, w, argument="x1")
+    made.uses(basis(made), structured=True)
+    hidden = True
+    check_uses(FRONTEND.side(f, x, w, argument="x1"), oracle.jacobian(f, x, w))
+
+
+def test_hidden_weights_of_a_function_that_changes_raise_once():
+    w, x = torch.randn(3, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    hidden = False
+
+    def f(p, x):
+        if not hidden:
+            return x @ p
+        return torch.func.vmap(torch.func.grad(lambda at: torch.cosh(at @ p).sum()))(x)
+
+    made = FRONTEND.side(f, x, w, argument="x1")
+    made.uses(basis(made), structured=True)
+    hidden = True
+    made = FRONTEND.side(f, x, w, argument="x1")
+    with pytest.raises(UnsupportedError, match="do not add up to autograd's own gradient for 4 examples, and did before"):
+        made.uses(basis(made), structured=True)
+    check_uses(FRONTEND.side(f, x, w, argument="x1"), oracle.jacobian(f, x, w))
 
 
 def test_a_batched_backward_that_is_wrong_at_some_sizes_is_taken_seed_by_seed(monkeypatch):

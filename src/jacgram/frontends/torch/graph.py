@@ -57,7 +57,7 @@ def graph_uses(
     else:
         uses = []
     signature = tuple(("graph", u.leaf, u.view, u.kind, tuple(u.cotangent.shape[2:])) for u in uses)
-    return uses, signature, unread
+    return uses, (signature, ()), unread
 
 
 class _Passes:

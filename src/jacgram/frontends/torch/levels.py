@@ -56,6 +56,14 @@ def find_level(side: TorchSide) -> Level:
     return level
 
 
+def forget_level(side: TorchSide) -> None:
+    """Have the level of this function found again at its next use."""
+    side.shared.level = None
+    side.shared.described.clear()
+    for ways in (len(_WAYS), len(_WAYS) - 1):
+        _levels.put(side.program.f, (state_of(side), ways), None)
+
+
 def _remembered(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, ...]]:
     key = state_of(side), len(ways)
     known = _levels.get(side.program.f, key)

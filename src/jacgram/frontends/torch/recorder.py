@@ -95,6 +95,7 @@ class Recorder(OpenCalls):
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _PASSIVE:
             return func(*args, **kwargs)
+        self.tape.calls.append((name_of(func), transform_level()))
         tensors = [part for part in flat_arguments((args, kwargs)) if isinstance(part, torch.Tensor)]
         if not any(id(tensor) in self._weights for tensor in tensors) or not torch.is_grad_enabled():
             return func(*args, **kwargs)

@@ -21,7 +21,7 @@ from jacgram.core.uses import Use
 from jacgram.errors import UnsupportedError
 from jacgram.frontends.torch.checks import Seen, state_of
 from jacgram.frontends.torch.identity import identity_shapes, identity_uses
-from jacgram.frontends.torch.levels import find_level
+from jacgram.frontends.torch.levels import find_level, forget_level
 from jacgram.frontends.torch.recording import Found, Level, found_uses, shaped_uses
 from jacgram.frontends.torch.selfcheck import mismatched
 
@@ -53,6 +53,16 @@ def structured_uses(side: TorchSide, seeds: Sequence[torch.Tensor]) -> list[Use]
 
 def structured_shapes(side: TorchSide, n_seeds: int) -> list[Use]:
     """The same uses with meta tensors in place of values, of any number of examples."""
+    try:
+        return _shapes(side, n_seeds)
+    except (
+        Exception
+    ):  # f has changed since its level was found, and cannot run at it any more; or it is wrong in itself
+        forget_level(side)
+        return _shapes(side, n_seeds)
+
+
+def _shapes(side: TorchSide, n_seeds: int) -> list[Use]:
     level = find_level(side)
     rows = identity_shapes(side, n_seeds, dict(level.rows))
     return rows if len(rows) == len(side.leaves) else [*shaped_uses(side, n_seeds, level), *rows]
@@ -66,11 +76,13 @@ def _checked_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level) 
     if _wrong(side, seeds, found, level):
         found = found_uses(side, seeds, level, looped=True)
         if wrong := _wrong(side, seeds, found, level):
+            forget_level(side)
             names = ", ".join(repr(side.paths[leaf]) for leaf in wrong[:3])
             calls = ", ".join(dict.fromkeys(call[0] for call in _calls(found)))
             raise UnsupportedError(
                 f"the recorded uses of {names} do not add up to autograd's own gradient for {side.n} examples, and did "
-                f"for others, so f does other things with them (recorded: {calls}). Use method=Materialize()."
+                f"before: f has changed, or does other things with these examples (recorded: {calls}). Try again, or "
+                "use method=Materialize()."
             )
         return found
     _checked.put(side.program.f, key)
@@ -82,6 +94,7 @@ def _wrong(side: TorchSide, seeds: Sequence[torch.Tensor], found: Found, level: 
 
 
 def _calls(found: Found) -> list[tuple[str, ...]]:
-    """All recorded calls, of every example."""
-    sequences = found.signature if isinstance(found.signature, frozenset) else [found.signature]
-    return [call for sequence in sequences for call in sequence]
+    """All calls that were recorded to read weights, of every example."""
+    if isinstance(found.signature, frozenset):
+        return [entry for entries, _ in found.signature for entry in entries]
+    return list(found.signature[0])

@@ -94,17 +94,19 @@ class Tape:
     Attributes:
         entries: readings in the order of the calls.
         outputs: leaves of y, ``(n, *output)``; ``(1, *y)`` where y has no examples.
+        calls: every call made, with the number of transforms around it.
         n: number of examples.
     """
 
     n: int
     entries: list[Entry] = field(default_factory=list[Entry])
     outputs: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+    calls: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
 
     @property
     def signature(self) -> Any:
-        """The recorded call sequence."""
-        return tuple(entry.signature for entry in self.entries)
+        """The recorded call sequence: the calls that read weights, and all calls there were."""
+        return tuple(entry.signature for entry in self.entries), tuple(self.calls)
 
 
 def edge_key(edge: GradientEdge) -> tuple[int, int]:
