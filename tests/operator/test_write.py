@@ -267,6 +267,22 @@ def test_a_tile_that_was_written_but_not_recorded_is_computed_again(tmp_path, pr
     assert len(begun) == TILES
 
 
+def test_a_tile_that_was_not_settled_is_not_computed_again(tmp_path, problem, monkeypatch):
+    """The disk was still at it when the process was killed: its numbers are there, and say so."""
+    from jacgram.store.kernel_store import KernelStore
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KernelStore, "settle", lambda self, entry: None)
+        with pytest.raises(Stop):
+            write(tmp_path / "k.zarr", problem, progress=stop_after(5))
+    begun = []
+    watch(monkeypatch, begun.append)
+    write(tmp_path / "k.zarr", problem)
+    assert len(begun) == TILES - 5
+    stored = jacgram.open_kernel(tmp_path / "k.zarr")._stored
+    assert all(stored.manifest.entry(tile).durable for tile in stored.done())
+
+
 def test_a_finished_kernel_is_found_finished(tmp_path, problem, monkeypatch):
     write(tmp_path / "k.zarr", problem)
     begun, events = [], []

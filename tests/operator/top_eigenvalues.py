@@ -5,7 +5,7 @@ import sys
 from scipy.sparse.linalg import eigsh
 
 import jacgram
-from jacgram.execute.work import peak_bytes
+from jacgram.execute.memory import peak_bytes
 
 operator = jacgram.open_kernel(sys.argv[1]).operator()
 top = int(sys.argv[2]) if len(sys.argv) > 2 else 3

@@ -16,6 +16,7 @@ from jacgram.errors import StoreError, StructureError
 from jacgram.store.header import Header
 from jacgram.store.kernel_store import KernelStore
 from jacgram.store.manifest import Entry
+from jacgram.store.settling import Settler
 
 HEADER = Header(
     kernel_id="one",
@@ -53,9 +54,12 @@ def block(seed=0, shape=(2, 2, 2, 2)):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def store(kernel, tile, values):
+def store(kernel, tile, values, settle=True):
     n_bytes = kernel.write(tile, values)
-    kernel.record(Entry(tile, kernel.header.kernel_id, kernel.checksum(values), 1.0, 0.5, n_bytes, 1, "here"))
+    entry = Entry(tile, kernel.header.kernel_id, kernel.checksum(values), 1.0, 0.5, n_bytes, 1, "here")
+    kernel.record(entry)
+    if settle:
+        kernel.settle(entry)
     return n_bytes
 
 
@@ -83,6 +87,40 @@ def test_a_chunk_without_an_entry_is_not_done(place):
     kernel = KernelStore.create(place, HEADER)
     kernel.write((0, 0), block())
     assert kernel.done() == []
+
+
+def test_a_tile_that_was_not_settled_is_done_if_its_numbers_are_right(tmp_path):
+    kernel = KernelStore.create(tmp_path / "k.zarr", HEADER)
+    for tile in ((0, 0), (0, 1), (0, 2), (1, 1)):
+        store(kernel, tile, block(shape=(2, 1, 2, 2) if tile == (0, 2) else (2, 2, 2, 2)), settle=False)
+    (tmp_path / "k.zarr/c.0.0.0.0").write_bytes(b"")  # as the power went
+    (tmp_path / "k.zarr/c.2.0.0.0").unlink()
+    assert kernel.done() == [(0, 1), (1, 1)] and kernel.damaged() == {}, "what was never promised is not damaged"
+    kernel.settle_all()
+    assert kernel.done() == sorted(kernel.manifest.tiles()) == [(0, 1), (1, 1)]
+    assert all(kernel.manifest.entry(tile).durable for tile in kernel.done())
+
+
+def test_settling_in_the_background(tmp_path):
+    kernel = KernelStore.create(tmp_path / "k.zarr", HEADER)
+    settler = Settler(kernel)
+    for k in range(3):
+        store(kernel, (k, k), block(shape=(1, 1, 2, 2) if k == 2 else (2, 2, 2, 2)), settle=False)
+        settler.add(kernel.manifest.entry((k, k)))
+    settler.close()
+    settler.close()
+    assert [kernel.manifest.entry((k, k)).durable for k in range(3)] == [True] * 3
+
+
+def test_what_goes_wrong_in_the_background_is_told(tmp_path):
+    kernel = KernelStore.create(tmp_path / "k.zarr", HEADER)
+    store(kernel, (0, 0), block(), settle=False)
+    (tmp_path / "k.zarr/c.0.0.0.0").unlink()
+    settler = Settler(kernel)
+    settler.add(kernel.manifest.entry((0, 0)))
+    with pytest.raises(StoreError, match=r"cannot record tile \(0, 0\)"):
+        settler.close()
+    assert not kernel.manifest.entry((0, 0)).durable
 
 
 def test_nan_is_a_result(place):

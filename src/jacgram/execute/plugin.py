@@ -28,11 +28,18 @@ class TilePlugin(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Called by the worker as it gets the plugin."""
         self._live = threading.local()
+        self._workers: list[Worker] = []
+
+    def teardown(self, worker: Any) -> None:
+        """Called by the worker as it loses the plugin."""
+        for each in self._workers:
+            each.close()
 
     def worker(self) -> Worker:
         """This thread's live state."""
         if not hasattr(self._live, "worker"):
             self._live.worker = self._work().open()
+            self._workers.append(self._live.worker)
         return self._live.worker
 
     def _work(self) -> Work:

@@ -31,13 +31,16 @@ class Serial:
         """See `jacgram.execute.work.Executor`."""
         worker = work.open()
         failures: list[Failure] = []
-        for tile in tiles:
-            failure = self._tile(worker, tile, emit)
-            if failure is not None:
-                failures.append(failure)
-                emit(TileFailed(tile, describe(failure.cause)))
-            elif (outcome := work.outcome(tile)) is not None:
-                emit(outcome)
+        try:
+            for tile in tiles:
+                failure = self._tile(worker, tile, emit)
+                if failure is not None:
+                    failures.append(failure)
+                    emit(TileFailed(tile, describe(failure.cause)))
+                elif (outcome := work.outcome(tile)) is not None:
+                    emit(outcome)
+        finally:
+            worker.close()
         return failures
 
     def _tile(self, worker: Worker, tile: Tile, emit: Listener) -> Failure | None:

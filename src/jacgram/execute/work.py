@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from jacgram.execute.events import Listener, Tile, TileFinished
@@ -17,6 +14,10 @@ class Worker(Protocol):
 
     def run(self, tile: Tile) -> None:
         """Computes a tile, writes it and records it; nothing where it is recorded already."""
+        ...
+
+    def close(self) -> None:
+        """Waits until what was recorded is durable."""
         ...
 
 
@@ -64,18 +65,3 @@ def describe(error: BaseException) -> str:
     """An error in one line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0].rstrip()}" if text else type(error).__name__
-
-
-def peak_bytes() -> int:
-    """Highest memory use of this process so far."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return _peak_of_family()
-
-
-def _peak_of_family() -> int:
-    """The same where there is no ``/proc``; it may be that of a larger process which started this one."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jacgram.execute.events import TileFinished
-from jacgram.execute.work import peak_bytes
+from jacgram.execute.memory import give_back, peak_bytes
 from jacgram.operator.tiles import LazyKernel, TileKernel
 from jacgram.plan.plan import Plan
 from jacgram.store.grid import Tile
 from jacgram.store.manifest import Entry
+from jacgram.store.settling import Settler
 
 if TYPE_CHECKING:
     from jacgram.store.kernel_store import KernelStore
@@ -44,7 +45,7 @@ class TileWork:
 
     def open(self) -> TileWorker:
         """The live state of one process."""
-        return TileWorker(TileKernel(self.kernel, self.plan, self.cache_bytes), self.stored)
+        return TileWorker(TileKernel(self.kernel, self.plan, self.cache_bytes), self.stored, Settler(self.stored))
 
     def outcome(self, tile: Tile) -> TileFinished | None:
         """What is recorded of a tile."""
@@ -60,9 +61,10 @@ class TileWorker:
 
     kernel: TileKernel
     stored: KernelStore
+    settler: Settler
 
     def run(self, tile: Tile) -> None:
-        """Computes a tile, writes it durably, and then records it.
+        """Computes a tile, writes it, and records it; it settles while the next one is computed.
 
         Nothing is done where it is recorded: a cluster may have lost the news that it was finished.
         """
@@ -85,3 +87,10 @@ class TileWorker:
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         self.stored.record(entry)
+        self.settler.add(entry)
+        del block
+        give_back()
+
+    def close(self) -> None:
+        """Waits until everything is durable."""
+        self.settler.close()

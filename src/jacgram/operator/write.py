@@ -191,6 +191,7 @@ def _names(labels: Labels) -> dict[str, str]:
 
 def _run(work: TileWork, executor: Executor, emit: Listener) -> None:
     stored, grid = work.stored, work.stored.header.grid
+    stored.settle_all()
     done = set(stored.done())
     pending = [tile for tile in grid.tiles() if tile not in done]
     emit(RunStarted(stored.where, len(grid), len(done), type(executor).__name__))
@@ -199,6 +200,7 @@ def _run(work: TileWork, executor: Executor, emit: Listener) -> None:
     try:
         if pending:
             failures = executor.run(work, pending, emit)
+        stored.settle_all()
     finally:
         left = _missing(stored, grid)
         emit(RunFinished(len(grid), len(grid) - len(left), len(failures), time.perf_counter() - begun))

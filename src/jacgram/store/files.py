@@ -41,8 +41,8 @@ class Files:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def write(self, key: str, data: bytes) -> None:
-        """Writes a file durably and at once."""
+    def write(self, key: str, data: bytes, *, durable: bool) -> None:
+        """Writes a file at once, whole or not at all; on a local disk, ``durable`` waits until it is there."""
         if self.root is None:
             wait(self.store.set(key, to_buffer(data)))
             return
@@ -52,13 +52,15 @@ class Files:
         try:
             with partial.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        if durable:
+            _flush(path.parent)
 
     def flush(self, key: str) -> None:
         """Makes a file that Zarr has written durable."""

@@ -1,7 +1,8 @@
 """A kernel in a Zarr store: the array at its root, its header in the attributes, its manifest beside it.
 
-Order is what makes it safe: a tile's chunk is written and flushed, then that of its mirror image, and only then its
-manifest entry. Whatever is killed in between leaves a tile that is not done, and is computed again.
+Order is what makes it safe: a tile's chunk is written, then that of its mirror image, then a manifest entry with its
+checksum; and once the chunks have been flushed to the disk, an entry that says so. Whatever stops in between leaves a
+tile that is recognised by its checksum, or is computed again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import errno
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -127,30 +128,53 @@ class KernelStore:
     # Tiles ----------------------------------------------------------------------------------------------------------
 
     def write(self, tile: Tile, block: NDArray[Any]) -> int:
-        """Writes a tile, and its mirror image where there is one, durably; the bytes written.
+        """Writes a tile, and its mirror image where there is one; the bytes written.
 
         Raises:
             StoreError: the disk is full, or cannot be written.
         """
         with _failing(f"cannot write tile {tile} to {self.where}"):
-            self._write_chunk(tile, block)
+            self.array[self.place(tile)] = block
             if not self.header.grid.is_mirrored(tile):
                 return block.nbytes
-            self._write_chunk(opposite(tile), self.mirrored(block))
+            self.array[self.place(opposite(tile))] = self.mirrored(block)
             return 2 * block.nbytes
 
-    def _write_chunk(self, tile: Tile, block: NDArray[Any]) -> None:
-        self.array[self.place(tile)] = block
-        self.files.flush(self.chunk_name(tile))
-
     def record(self, entry: Entry) -> None:
-        """Records a tile as done, after its chunks.
+        """Records a tile that was written. On a local disk it is `settle` that makes it durable.
 
         Raises:
             StoreError: the disk is full, or cannot be written.
         """
         with _failing(f"cannot record tile {entry.tile} in {self.where}"):
-            self.manifest.record(entry)
+            self.manifest.record(replace(entry, durable=self.files.root is None))
+
+    def settle(self, entry: Entry) -> None:
+        """Waits until a tile's chunks are on the disk, and records that.
+
+        Raises:
+            StoreError: the disk is full, or cannot be written.
+        """
+        if self.files.root is None:
+            return
+        with _failing(f"cannot record tile {entry.tile} in {self.where}"):
+            for tile in self._places(entry.tile):
+                self.files.flush(self.chunk_name(tile))
+            self.manifest.record(replace(entry, durable=True))
+
+    def settle_all(self) -> None:
+        """Settles what a run that was stopped has left, where its numbers are right, and forgets it where not."""
+        if self.files.root is None:
+            return
+        files = set(self._chunk_files())
+        for tile in self.manifest.tiles():
+            entry = self.manifest.entry(tile) if tile in self.header.grid else None
+            if entry is None or entry.durable:
+                continue
+            if self._is_right(entry, files):
+                self.settle(entry)
+            else:
+                self.manifest.forget(tile)
 
     def read(self, tile: Tile) -> NDArray[Any]:
         """A tile's numbers, or those of a mirror image.
@@ -187,7 +211,7 @@ class KernelStore:
     # What is done ---------------------------------------------------------------------------------------------------
 
     def done(self) -> list[Tile]:
-        """Tiles that are done: entries of the manifest that can be read and whose chunks are there.
+        """Tiles that are done: those with a durable entry, and those that were not settled and whose numbers are right.
 
         Raises:
             StoreError: an entry is damaged, or a chunk is missing; the message names it.
@@ -195,8 +219,12 @@ class KernelStore:
         files = set(self._chunk_files())
         found: list[Tile] = []
         for tile in self.manifest.tiles():
-            if tile in self.header.grid and self.manifest.entry(tile) is not None:
+            entry = self.manifest.entry(tile) if tile in self.header.grid else None
+            if entry is None:
+                continue
+            if entry.durable:
                 self._require_chunks(tile, files)
+            if entry.durable or self._is_right(entry, files):
                 found.append(tile)
         return sorted(found)
 
@@ -207,15 +235,22 @@ class KernelStore:
         for tile in sorted(self.manifest.tiles()):
             if tile in self.header.grid:
                 try:
-                    self._verify(tile, files)
+                    entry = self.manifest.entry(tile)
+                    if entry is not None and entry.durable:
+                        self._verify(entry, files)
                 except StoreError as error:
                     found[tile] = str(error)
         return found
 
-    def _verify(self, tile: Tile, files: set[str]) -> None:
-        entry = self.manifest.entry(tile)
-        if entry is None:
-            return
+    def _is_right(self, entry: Entry, files: set[str]) -> bool:
+        try:
+            self._verify(entry, files)
+        except StoreError:
+            return False
+        return True
+
+    def _verify(self, entry: Entry, files: set[str]) -> None:
+        tile = entry.tile
         self._require_chunks(tile, files)
         if self.checksum(self.read(tile)) != entry.checksum:
             raise self._damaged(tile, "its numbers are not those that were written")
@@ -226,9 +261,13 @@ class KernelStore:
             raise self._damaged(opposite(tile), "its numbers are not the mirror image of what was written")
 
     def _require_chunks(self, tile: Tile, files: set[str]) -> None:
-        for place in (tile, opposite(tile)) if self.header.grid.is_mirrored(tile) else (tile,):
+        for place in self._places(tile):
             if self.chunk_name(place) not in files:
                 raise self._damaged(place, "the file is missing")
+
+    def _places(self, tile: Tile) -> tuple[Tile, ...]:
+        """The chunks of a tile."""
+        return (tile, opposite(tile)) if self.header.grid.is_mirrored(tile) else (tile,)
 
     def _damaged(self, tile: Tile, reason: str) -> StoreError:
         return StoreError(

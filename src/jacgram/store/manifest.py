@@ -1,7 +1,9 @@
-"""The manifest: one small file per finished tile, written after its chunk is durable.
+"""The manifest: one small file per finished tile, written after its chunk.
 
 A chunk that is there says nothing: it may be left from a killed run, and NaN may be a result. A tile is done when its
-manifest entry is there, names this kernel, and tells the checksum of the tile's numbers.
+manifest entry is there, names this kernel, and says that it was recorded after the chunk was durable. On a local disk
+a first entry is written before that, since waiting for the disk may take as long as computing does: after a kill, such
+a tile is done if its numbers have the entry's checksum, and is otherwise computed again.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Entry:
         n_bytes: bytes written, mirror image included.
         peak_bytes: highest memory use of the process that made it, so far.
         worker: that process.
+        durable: whether the chunks were known to be on the disk when this was written.
     """
 
     tile: Tile
@@ -42,6 +45,7 @@ class Entry:
     n_bytes: int
     peak_bytes: int
     worker: str
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Manifest:
     where: str
 
     def record(self, entry: Entry) -> None:
-        """Writes an entry durably. The tile's chunks must be durable already."""
-        self.files.write(_key(entry.tile), json.dumps(asdict(entry)).encode())
+        """Writes an entry: durably, if it says that its chunks are."""
+        self.files.write(_key(entry.tile), json.dumps(asdict(entry)).encode(), durable=entry.durable)
 
     def entry(self, tile: Tile) -> Entry | None:
         """The entry of a tile; None where it is not done.
