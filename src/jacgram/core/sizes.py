@@ -49,6 +49,10 @@ def format_bytes(n_bytes: int) -> str:
     value = float(n_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(value) < 1024:
-            return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
+            return _three_digits(value, unit)
         value /= 1024
-    return f"{value:.3g} TiB"
+    return _three_digits(value, "TiB")
+
+
+def _three_digits(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
