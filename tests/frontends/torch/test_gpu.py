@@ -12,7 +12,9 @@ from frontends.torch.models import MODELS
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-@pytest.mark.parametrize("name", ["cnn", "lstm", "transformer_encoder", "embeddings", "experts", "residual_by_transforms"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "lstm", "transformer_encoder", "embeddings", "experts", "residual_by_transforms"]
+)
 def test_kernel_on_a_gpu(name):
     module, x = MODELS[name](3)
     expected = jacgram.ntk(module, x)

@@ -27,7 +27,9 @@ def check(f, params, x):
     assert not unread
     (found,) = jacobian_of_uses(uses, [struct.shape for struct in side.variable], side.n, sum(map(len, basis(side))))
     (rows,) = oracle.jacobian(f, x, params)
-    torch.testing.assert_close(torch.from_numpy(found.real).reshape(rows.leaves[0].shape), torch.from_numpy(rows.leaves[0]))
+    torch.testing.assert_close(
+        torch.from_numpy(found.real).reshape(rows.leaves[0].shape), torch.from_numpy(rows.leaves[0])
+    )
     return uses
 
 
@@ -70,7 +72,11 @@ UNREAD = {
     "another operation": (normal(4, 3), lambda p, x: torch.cdist(x.flatten(1)[:, :3], p), "no reading for"),
     "within an axis": (normal(3, 1), lambda p, x: (x + p).sin().flatten(1), "broadcast along an axis within"),
     "a constant row": (normal(2, 3), lambda p, x: x[:, 0].sin() @ p.detach() + (torch.ones(1, 2).double() @ p), "rows"),
-    "rows of several examples": (normal(2, 2), lambda p, x: x[:, 0] * (torch.ones(len(x), 2).double() @ p).mean(0), "several examples"),
+    "rows of several examples": (
+        normal(2, 2),
+        lambda p, x: x[:, 0] * (torch.ones(len(x), 2).double() @ p).mean(0),
+        "several examples",
+    ),
 }
 
 

@@ -102,7 +102,9 @@ def test_hidden_weights_of_a_function_that_changes_raise_once():
     made.uses(basis(made), structured=True)
     hidden = True
     made = FRONTEND.side(f, x, w, argument="x1")
-    with pytest.raises(UnsupportedError, match="do not add up to autograd's own gradient for 4 examples, and did before"):
+    with pytest.raises(
+        UnsupportedError, match="do not add up to autograd's own gradient for 4 examples, and did before"
+    ):
         made.uses(basis(made), structured=True)
     check_uses(FRONTEND.side(f, x, w, argument="x1"), oracle.jacobian(f, x, w))
 
