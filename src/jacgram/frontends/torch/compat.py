@@ -47,9 +47,14 @@ def no_hidden_loops() -> Generator[None]:
 @contextmanager
 def known_loops() -> Generator[None]:
     """Inside, ``vmap`` loops over what it has no rule for, and does not warn: the caller has said so itself."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*batching rule.*", category=UserWarning)
-        yield
+    found = _functorch._is_vmap_fallback_enabled()
+    _functorch._set_vmap_fallback_enabled(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*batching rule.*", category=UserWarning)
+            yield
+    finally:
+        _functorch._set_vmap_fallback_enabled(found)
 
 
 def drop_backward_hooks(module: torch.nn.Module) -> None:
