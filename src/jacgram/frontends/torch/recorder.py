@@ -7,7 +7,7 @@ on weights and data is a **use**, said by its rule, or else the weight is read w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -160,39 +160,31 @@ class Recorder(OpenCalls):
 
     def _noted(self, name: str, used: Used) -> torch.Tensor | list[int]:
         """The output, after all readings were noted; or the weights whose readings fit no record, nothing noted."""
-        activations = [None if r.activation is None else self._held(r.activation) for r in used.readings]
+        readings = [reading for reading in used.readings if self._known(reading.weight)]  # of constants there is no use
+        activations = [None if r.activation is None else self._held(r.activation) for r in readings]
         output, held = self._marked(self._of_each_example(used.output))
         if held.requires_grad:
-            shape = torch.empty(
-                held.shape if self._zero is not None else (1, *held.shape), dtype=held.dtype, device="meta"
-            )
-            edge = get_gradient_edge(held)
-            entries: list[Entry] = []
-            unfit: list[int] = []
-            for reading, activation in zip(used.readings, activations, strict=True):
-                weight = self._known(reading.weight)
-                assert weight is not None
-                source = get_gradient_edge(reading.weight) if weight.opaque else None
-                entry = Entry(
-                    name,
-                    reading,
-                    weight,
-                    source,
-                    torch.empty_like(reading.weight, device="meta"),
-                    activation,
-                    edge,
-                    shape,
-                    used.output.ndim,
-                )
-                if not fits(entry):
-                    unfit.append(id(reading.weight))
-                entries.append(entry)
-            if unfit:
+            entries = self._entries(name, zip(readings, activations, strict=True), held, rank=used.output.ndim)
+            if unfit := [id(entry.reading.weight) for entry in entries if not fits(entry)]:
                 return unfit
             for entry in entries:
                 self._note_mixed(name, entry.weight, held)
             self.tape.entries.extend(entries)
         return output if used.after is None else used.after(output)
+
+    def _entries(
+        self, name: str, pairs: Iterable[tuple[Reading, torch.Tensor | None]], held: torch.Tensor, *, rank: int
+    ) -> list[Entry]:
+        shape = held.shape if self._zero is not None else (1, *held.shape)
+        output, edge = torch.empty(shape, dtype=held.dtype, device="meta"), get_gradient_edge(held)
+        entries: list[Entry] = []
+        for reading, activation in pairs:
+            weight = self._known(reading.weight)
+            assert weight is not None, "readings of anything else are left out"
+            source = get_gradient_edge(reading.weight) if weight.opaque else None
+            read = torch.empty_like(reading.weight, device="meta")
+            entries.append(Entry(name, reading, weight, source, read, activation, edge, output, rank))
+        return entries
 
     def _note_mixed(self, name: str, weight: Weight, output: torch.Tensor) -> None:
         for leaf in weight.leaves:

@@ -54,7 +54,7 @@ class Used:
 
     Attributes:
         output: what the readings' cotangents belong to: the call's result, unless there is more to it.
-        readings: how it reads each of its weights; a weight in none of them is not differentiated here.
+        readings: how it reads each of its weights; readings of anything else are ignored.
         after: makes the call's result of the output, where it is something else.
     """
 
