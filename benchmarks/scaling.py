@@ -148,9 +148,9 @@ def measure(n: int = 1797, memory: str = "256MiB") -> None:
         took = time.perf_counter() - begun
         kernel = jacgram.open_kernel(f"{folder}/k.zarr")
     finished = [event for event in events if isinstance(event, jacgram.execute.events.TileFinished)]
-    factor_s, whole_s, write_s = (
-        float(np.mean(v)) for v in (times["factors"], [e.seconds for e in finished], [e.write_seconds for e in finished])
-    )
+    factor_s = float(np.mean(times["factors"]))
+    whole_s = float(np.mean([event.seconds for event in finished]))
+    write_s = float(np.mean([event.write_seconds for event in finished]))
     grid = kernel.header.grid
     share = len(times["factors"]) / len(grid)
     costs = Costs(factor_s, whole_s - write_s - share * factor_s, write_s)
@@ -160,7 +160,8 @@ def measure(n: int = 1797, memory: str = "256MiB") -> None:
         for keep in (0, 3, grid.counts[0]):
             seconds, factors = simulate(grid, costs, workers, keep)
             ratio = seconds / costs.of(grid, factors, workers)
-            print(f"  {workers:>2} workers, {keep} kept: {seconds:.2f} s, {factors} factors, {ratio:.3f} of the formula")
+            figures = f"{seconds:.2f} s, {factors} factors, {ratio:.3f} of the formula"
+            print(f"  {workers:>2} workers, {keep} kept: {figures}")
 
 
 if __name__ == "__main__":
