@@ -96,3 +96,14 @@ def test_figures_are_measured_once_and_kept(xp, tmp_path, monkeypatch):
         path.write_text("{")
     device.__globals__["_device"].cache_clear()
     assert device(xp).name == kept.name, "what cannot be read is measured again"
+
+
+@pytest.mark.parametrize("spec", ["ik,jk->ij", "nki,nkj->nij", "ki,kj->ij"])
+@pytest.mark.parametrize("size", [10_000, 5_003, 8_192])
+def test_long_contractions_keep_their_digits(xp, framework, spec, size):
+    shape = {"n": 2, "i": 3, "j": 5, "k": size}
+    operands = [RNG.random([shape[x] for x in term]).astype(np.float32) for term in spec.split("->")[0].split(",")]
+    found = xp.to_numpy(xp.einsum(spec, *(array(framework, x) for x in operands)))
+    expected = np.einsum(spec, *(x.astype(np.float64) for x in operands))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if size != 5_003 else 3e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +14,9 @@ from torch.nn import functional
 from jacgram.arrays.base import Arrays
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
 
+_LONG = 4096  # products added up one after the other, from which on their rounding shows
+_LETTERS = string.ascii_letters
+
 
 class TorchArrays(Arrays):
     """PyTorch tensors."""
@@ -19,7 +24,8 @@ class TorchArrays(Arrays):
     name = "torch"
 
     def einsum(self, spec: str, *operands: Any) -> Any:
-        return torch.einsum(spec, *operands)
+        split = _split(spec, operands)
+        return torch.einsum(spec, *operands) if split is None else torch.einsum(split[0], *split[1]).sum(0)
 
     def asarray(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(np.array(value), device=like.device)  # a copy: tensors need writable memory
@@ -131,3 +137,27 @@ class TorchArrays(Arrays):
 
         with torch.no_grad():
             return least_seconds(call)
+
+
+def _split(spec: str, operands: Sequence[Any]) -> tuple[str, list[Any]] | None:
+    """A long contraction in single precision as a sum of short ones, or None where that is not worth it.
+
+    Libraries add up 10⁴ products one by one, to an error of 1e-6 and more. Blocks of about a thousand, added up
+    in turn, are ten times as accurate and take the same time.
+    """
+    sources, out = spec.split("->")
+    terms = sources.split(",")
+    if len(operands) != 2 or operands[0].dtype not in (torch.float32, torch.complex64):
+        return None
+    sizes = dict(zip("".join(terms), (size for x in operands for size in x.shape), strict=True))
+    summed = [x for x in terms[0] if terms[0].count(x) == terms[1].count(x) == 1 and x not in out]
+    longest = max(summed, key=sizes.__getitem__, default="")
+    if not longest or sizes[longest] < _LONG:
+        return None
+    blocks = next((b for b in range(sizes[longest] // 1024, 1, -1) if sizes[longest] % b == 0), 1)
+    if blocks == 1 or 16 * blocks * math.prod(sizes[x] for x in out) > sum(x.numel() for x in operands):
+        return None
+    extra = next(letter for letter in _LETTERS if letter not in spec)
+    shaped = [x.unflatten(term.index(longest), (blocks, -1)) for term, x in zip(terms, operands, strict=True)]
+    words = ",".join(term.replace(longest, extra + longest) for term in terms)
+    return f"{words}->{extra}{out}", shaped

@@ -35,6 +35,7 @@ REFERENCE = np.array(
     ]
 )
 TOLERANCE = 2e-6
+ROUNDING = 1e-5  # of the frameworks' own single-precision products, which on some machines add up one by one
 _METHODS = {
     "Auto()": jacgram.Auto(),
     "Structured()": jacgram.Structured(),
@@ -71,7 +72,7 @@ class Result:
     @property
     def right(self) -> bool:
         """Whether the product agrees with the printed figures."""
-        return self.error <= TOLERANCE
+        return self.error <= (ROUNDING if self.method in (DENSE, KNOWN) else TOLERANCE)
 
 
 def run_apart(framework: str, method: str) -> Result:
