@@ -14,8 +14,8 @@ CASES = [(name, pattern) for name in MODELS for pattern in PATTERNS] + [("dict_o
 
 @pytest.mark.parametrize(("name", "pattern"), CASES)
 def test_equal_under_any_tiling(name, pattern, framework):
-    if framework == "jax" and (name, pattern) not in CASES[::2]:
-        pytest.skip("compiling takes the time: in JAX every second case, in PyTorch all")
+    if framework == "jax" and (name, pattern) not in CASES[::5]:
+        pytest.skip("compiling takes the time: in JAX every fifth case, in PyTorch all")
     f, params, x1 = zoo.MODELS[name].on(framework, 5)
     _, _, x2 = zoo.MODELS[name].on(framework, 5 if pattern and "m" not in pattern else 4, seed=1)
     J1 = oracle.jacobian(f, x1, params)

@@ -28,6 +28,7 @@ def normal(*shape):
     return torch.randn(shape, dtype=torch.float64)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @RANDOM
 @given(data=st.data())
 def test_convolutions(data):
