@@ -16,7 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     _xla += ["--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(_xla))
 
-INSTALLED = tuple(name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None)
+FRAMEWORKS = ("jax", "torch")
+INSTALLED = tuple(name for name in FRAMEWORKS if importlib.util.find_spec(name) is not None)
+collect_ignore = [f"frontends/{name}" for name in FRAMEWORKS if name not in INSTALLED]
 
 
 def pytest_addoption(parser):

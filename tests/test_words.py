@@ -34,8 +34,14 @@ def as_a_user_has_it():
         return
     import jax
 
-    with jax.enable_x64(False):
+    with jax.enable_x64(False) if hasattr(jax, "enable_x64") else _enable_x64(False):
         yield
+
+
+def _enable_x64(on):
+    from jax.experimental import enable_x64  # where it was before JAX 0.8
+
+    return enable_x64(on)
 
 
 def fences(path):

@@ -14,6 +14,7 @@ from kit.native import array
 from kit.writing import TILE, data, network
 
 pytest.importorskip("zarr")
+pytest.importorskip("torch")
 PATTERNS = [
     None,
     "n i, m i -> n m",
