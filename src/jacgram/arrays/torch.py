@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from jacgram.arrays.base import Arrays
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
+from jacgram.arrays.torch_products import contract
 
 _LONG = 4096  # products added up one after the other, from which on their rounding shows
 _LETTERS = string.ascii_letters
@@ -24,8 +25,10 @@ class TorchArrays(Arrays):
     name = "torch"
 
     def einsum(self, spec: str, *operands: Any) -> Any:
+        if len(operands) != 2:
+            return torch.einsum(spec, *operands)
         split = _split(spec, operands)
-        return torch.einsum(spec, *operands) if split is None else torch.einsum(split[0], *split[1]).sum(0)
+        return contract(spec, *operands) if split is None else contract(split[0], *split[1]).sum(0)
 
     def asarray(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(np.array(value), device=like.device)  # a copy: tensors need writable memory
@@ -147,7 +150,7 @@ def _split(spec: str, operands: Sequence[Any]) -> tuple[str, list[Any]] | None:
     """
     sources, out = spec.split("->")
     terms = sources.split(",")
-    if len(operands) != 2 or operands[0].dtype not in (torch.float32, torch.complex64):
+    if operands[0].dtype not in (torch.float32, torch.complex64):
         return None
     sizes = dict(zip("".join(terms), (size for x in operands for size in x.shape), strict=True))
     summed = [x for x in terms[0] if terms[0].count(x) == terms[1].count(x) == 1 and x not in out]

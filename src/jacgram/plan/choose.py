@@ -156,7 +156,7 @@ def _choice(
     for position, step in enumerate(steps(problem.network, tree)):
         cost = product(step, sizes)
         flops += cost.flops
-        traffic_s = 0.0
+        reads_s = 0.0
         for operand, labels, entries in zip(
             (step.left, step.right), (step.left_labels, step.right_labels), cost.entries[:2], strict=True
         ):
@@ -164,9 +164,9 @@ def _choice(
             given = operand < base
             lies_in = math.prod(whole[x] for x in labels) if given else entries
             copies = 3 if given and label in labels else 1
-            traffic_s += copies * device.copy_s(entries * itemsize, lies_in * itemsize)
+            reads_s += copies * device.copy_s(entries * itemsize, lies_in * itemsize)
         out_bytes = cost.entries[2] * itemsize
-        seconds += device.product_s(cost, itemsize, traffic_s + device.copy_s(out_bytes, out_bytes))
+        seconds += device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes, out_bytes))
         alive += out_bytes
         peak = max(peak, alive)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
@@ -188,7 +188,7 @@ def _arithmetic_s(problem: _Problem, tree: Tree, device: Device, itemsize: int) 
     """Time of an order's arithmetic alone: what no slicing can go below."""
     sizes = dict(problem.sizes)
     made = steps(problem.network, tree)
-    return problem.repeats * sum(device.product_s(product(step, sizes), itemsize, 0.0) for step in made)
+    return problem.repeats * sum(device.product_s(product(step, sizes), itemsize, 0.0, 0.0) for step in made)
 
 
 def _sliced(problem: _Problem, tree: Tree, device: Device, itemsize: int) -> Iterator[Choice]:

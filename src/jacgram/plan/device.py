@@ -1,7 +1,7 @@
 """What a device can do, in a few measured figures, and the time a product or a copy takes on it by that account.
 
-A roofline: a product takes the longer of its arithmetic, at a rate that depends on its thinnest side, and its memory
-traffic, at a rate that depends on whether an array fits the caches.
+A roofline: a product takes the longer of its arithmetic, at a rate that depends on its thinnest side, and of reading its
+operands, at a rate that depends on whether an array fits the caches; writing its result comes on top.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class Device:
         """Rate of a large product."""
         return self.products[-1][1]
 
-    def product_s(self, product: Product, itemsize: int, traffic_s: float) -> float:
-        """Seconds of one batched product: the longer of its arithmetic and of its memory traffic."""
+    def product_s(self, product: Product, itemsize: int, reads_s: float, writes_s: float) -> float:
+        """Seconds of one batched product: the longer of its arithmetic and of its reads, and its writes on top.
+
+        Reads run ahead of the arithmetic; a result that leaves the caches is waited for, and so is its fresh memory.
+        """
         rate = _interpolate(self.products, min(product.m, product.n, product.k))
-        return max(product.flops * (itemsize / 4) / rate, traffic_s) + self.call_s
+        return max(product.flops * (itemsize / 4) / rate, reads_s) + writes_s + self.call_s
 
     def copy_s(self, n_bytes: float, lies_in: float) -> float:
         """Seconds to read or write so many bytes of an array of ``lies_in`` bytes."""

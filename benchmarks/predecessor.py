@@ -1,6 +1,6 @@
 """JAX kernels against neural-tangents 0.6.5 on JAX 0.4.25, the best of its three methods, in turn with ours.
 
-    python -m benchmarks.neural_tangents --n 8 32
+    python -m benchmarks.predecessor --n 8 32
 
 Its environment is built beside this file the first time (numpy < 2 and scipy < 1.13, as it needs).
 """
@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 PEER = HERE / ".neural-tangents"
 PINS = ["jax==0.4.25", "jaxlib==0.4.25", "numpy<2", "scipy<1.13", "frozendict", "typing_extensions", "flatbuffers"]
 ROUNDS, BATCH = 7, 2
+# On the residual network the peer is 3e-4 from the product in float64, and jacgram 2e-7.
+TOLERANCE = 1e-3
 
 
 def environment():
@@ -52,7 +54,7 @@ def compare(name, n):
     result = np.asarray(kernel(params, x1, x2))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.npy"
-        command = [str(environment()), "neural_tangents_worker.py", name, str(n), str(path)]
+        command = [str(environment()), "predecessor_worker.py", name, str(n), str(path)]
         with subprocess.Popen(command, cwd=HERE, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True) as peer:
             about = json.loads(peer.stdout.readline())
             expected = np.load(path)
@@ -67,7 +69,7 @@ def compare(name, n):
                     ours.append(time.perf_counter() - start)
             peer.stdin.close()
     error = np.abs(result - expected).max() / np.abs(expected).max()
-    assert error < 1e-4, f"{name}: results differ by {error:.1e}"
+    assert error < TOLERANCE, f"{name}: results differ by {error:.1e}"
     a, b = statistics.median(theirs), statistics.median(ours)
     mib = [size / 2**20 for size in (about["temporary_bytes"], temporary)]
     return (
