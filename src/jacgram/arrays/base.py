@@ -93,6 +93,10 @@ class Arrays(ABC):
         """``carry = body(start, carry)`` for each start in turn, one at a time; the last carry."""
 
     @abstractmethod
+    def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:
+        """Arrays of ``body(start)`` for each start in turn, laid one after the other along their first axes."""
+
+    @abstractmethod
     def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
         """A function of a list of arrays, at each position of their first axes; results stacked likewise."""
 

@@ -89,6 +89,12 @@ class JaxArrays(Arrays):
             return body(starts[0], initial)
         return jax.lax.scan(lambda carry, start: (body(start, carry), None), initial, np.asarray(starts))[0]
 
+    def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:
+        if len(starts) == 1:
+            return body(starts[0])
+        found = jax.lax.map(body, np.asarray(starts))
+        return [jnp.reshape(array, (-1, *array.shape[2:])) for array in found]
+
     def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
         return jax.vmap(function)(arguments)
 

@@ -104,6 +104,11 @@ class TorchArrays(Arrays):
             carry = body(start, carry)
         return carry
 
+    def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:
+        if len(starts) == 1:
+            return body(starts[0])
+        return [torch.cat(pieces) for pieces in zip(*map(body, starts), strict=True)]
+
     def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
         # One at a time: forward mode under vmap lacks batching rules for too many operations.
         results = [function([leaf[i] for leaf in arguments]) for i in range(arguments[0].shape[0])]

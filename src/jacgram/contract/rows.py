@@ -9,10 +9,12 @@ from typing import Any
 
 from jacgram.arrays import Arrays
 from jacgram.contract.labelled import Labelled, einsum
-from jacgram.contract.windows import at_offset, offsets, spread_input
+from jacgram.contract.windows import at_offset, offsets, patches, spread_input
 from jacgram.core.uses import Conv, Use
 from jacgram.core.views import View
 from jacgram.plan.factors import Factor
+
+_FEW = 1 << 20  # entries of patches that stay in cache: one product over them is faster than one for each offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,14 @@ def _window_rows(
 ) -> Any:
     assert factor.activation is not None
     out_space = tuple(use.cotangent.shape[2:-1])
+    activation = xp.astype(use.activation, str(cotangent.array.dtype).removeprefix("torch."))
+    if part is None and math.prod((use.activation.shape[0], *factor.activation_sizes)) <= _FEW:
+        array = patches(xp, conv, activation, out_space)
+        array = xp.reshape(array, (use.activation.shape[0], *factor.activation_sizes))
+        return einsum(xp, ("n", "s", *labels), cotangent, Labelled(("n", *factor.activation), array)).array
     inner = tuple(x for x in labels if x not in factor.window)
     read = tuple(x for x in factor.activation if x not in factor.window)
-    spread = spread_input(xp, conv, use.activation)
+    spread = spread_input(xp, conv, activation)
     groups = (conv.groups, use.activation.shape[-1] // conv.groups)
     blocks: list[Any] = []
     for offset in offsets(conv):

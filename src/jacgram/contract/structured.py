@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
+from jacgram.contract.factors import factors_of
 from jacgram.contract.hermitian import symmetrize
 from jacgram.contract.loops import over_blocks
 from jacgram.contract.seeds import SeedBlock
@@ -59,7 +60,7 @@ class StructuredKernel:
 
     def _factors(self, position: int, side: Side, seeds: SeedBlock) -> list[Use]:
         basis = seeds.basis(self.xp, self.task, position + 1, side.arrays()[0])
-        return side.uses(basis, structured=self.plan.method != "materialize")
+        return factors_of(self.xp, side, basis, self.task, self.plan, position)
 
     def _one_tile(self) -> Results:
         everything = SeedBlock()

@@ -16,6 +16,7 @@ from jacgram.core.frontend import Frontend, Side, Struct
 from jacgram.core.patterns import Labels
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
+from jacgram.plan.condensing import condensed
 from jacgram.plan.make import make_plan
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Materialize, Method, Structured
@@ -156,6 +157,7 @@ def _kernel(
     if given is not None:
         check_plan(given, task)
     plan = given or _plan(request, task, method, memory)
+    task = condensed(task, plan.condensed)
     make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
     xp = adapter(request.frontend.name)
 

@@ -17,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from jacgram.arrays import adapter
+from jacgram.contract.factors import Layout, assembled, factors_of, parts
 from jacgram.contract.hermitian import symmetrize
 from jacgram.contract.matrix_free import MatrixFreeKernel
 from jacgram.contract.seeds import SeedBlock
@@ -25,10 +26,10 @@ from jacgram.contract.tile import Tiles
 from jacgram.core.dtypes import is_complex, real_dtype
 from jacgram.core.frontend import Side, Struct
 from jacgram.core.patterns import Labels
-from jacgram.core.uses import Use
 from jacgram.frontends.select import load
 from jacgram.operator.blocks import Examples
 from jacgram.operator.compute import Request, make_task
+from jacgram.plan.condensing import condensed
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Method
 from jacgram.plan.task import Task
@@ -97,7 +98,7 @@ class Factors:
     """
 
     arrays: list[Any]
-    layout: tuple[tuple[Use, int | None, int], ...]
+    layout: Layout
 
     @property
     def n_bytes(self) -> int:
@@ -119,10 +120,10 @@ class TileKernel:
         self._frontend = load(kernel.framework)
         self._xp = adapter(kernel.framework)
         self._request = kernel.request()
-        self._task = make_task(self._request, kernel.method)
+        self._task = condensed(make_task(self._request, kernel.method), plan.condensed)
         self._real_part = any(side.real_part for side in self._request.sides)
         self._programs: dict[Any, Callable[[Sequence[Any]], Any]] = {}
-        self._layouts: dict[Any, tuple[tuple[Use, int | None, int], ...]] = {}
+        self._layouts: dict[Any, Layout] = {}
         self._cached: OrderedDict[tuple[int, Block], Factors] = OrderedDict()
 
     def block(self, block1: Block, block2: Block) -> NDArray[Any]:
@@ -145,8 +146,8 @@ class TileKernel:
 
         def contract(*arrays: Any) -> Any:
             count = len(left.arrays)
-            uses1 = _uses(left.layout, arrays[:count])
-            uses2 = uses1 if mirror else _uses(right.layout, arrays[count:])
+            uses1 = assembled(left.layout, arrays[:count])
+            uses2 = uses1 if mirror else assembled(right.layout, arrays[count:])
             n = (block1[1], block2[1])
             tiles = Tiles(self._xp, *self._sized(n), self._kernel.conjugate, self._real_part, by_leaf=False)
             blocks = tiles.tile(uses1, uses2, SeedBlock(), n)
@@ -180,7 +181,8 @@ class TileKernel:
         def factors(*arrays: Any) -> list[Any]:
             here = side.with_arrays(arrays)
             basis = SeedBlock().basis(self._xp, self._task, position + 1, arrays[0])
-            found, self._layouts[name] = _parts(here.uses(basis, structured=self._plan.method != "materialize"))
+            made = factors_of(self._xp, here, basis, self._task, self._plan, position)
+            found, self._layouts[name] = parts(made)
             return found
 
         arrays = self._run(name, factors, side.arrays())
@@ -228,33 +230,3 @@ class TileKernel:
                 return self._frontend.run(function, arrays)
             self._programs[name] = prepared
         return self._programs[name](arrays)
-
-
-def _parts(uses: Sequence[Use]) -> tuple[list[Any], tuple[tuple[Use, int | None, int], ...]]:
-    """Arrays of uses, shared ones once, and the uses without them."""
-    arrays: list[Any] = []
-    places: dict[int, int] = {}
-
-    def place(array: Any) -> int:
-        if id(array) not in places:
-            places[id(array)] = len(arrays)
-            arrays.append(array)
-        return places[id(array)]
-
-    layout = tuple(
-        (
-            replace(use, activation=_shape(use.activation), cotangent=_shape(use.cotangent)),
-            None if use.activation is None else place(use.activation),
-            place(use.cotangent),
-        )
-        for use in uses
-    )
-    return arrays, layout
-
-
-def _shape(array: Any) -> Any:
-    return None if array is None else Struct(tuple(array.shape), str(array.dtype).removeprefix("torch."))
-
-
-def _uses(layout: tuple[tuple[Use, int | None, int], ...], arrays: Sequence[Any]) -> list[Use]:
-    return [replace(use, activation=None if a is None else arrays[a], cotangent=arrays[g]) for use, a, g in layout]

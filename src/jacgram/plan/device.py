@@ -1,7 +1,7 @@
 """What a device can do, in a few measured figures, and the time a product or a copy takes on it by that account.
 
-A roofline: a product takes the longer of its arithmetic, at a rate that depends on its thinnest side, and of reading its
-operands, at a rate that depends on whether an array fits the caches; writing its result comes on top.
+A roofline: a product takes the longer of its arithmetic, at a rate that depends on its thinnest side, and of reading
+its operands, at a rate that depends on whether an array fits the caches; writing its result comes on top.
 """
 
 from __future__ import annotations

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from jacgram.core.dtypes import itemsize
 from jacgram.core.sizes import format_bytes
-from jacgram.core.uses import Identity
+from jacgram.core.uses import Identity, Kind
 from jacgram.errors import BudgetError, UnsupportedError
 from jacgram.plan.choose import Choice, choose
 from jacgram.plan.components import Component
+from jacgram.plan.condensing import SHARES, condensable, condensed
 from jacgram.plan.device import Device
+from jacgram.plan.factors import Factor
 from jacgram.plan.plan import LeafPlan, Plan
 from jacgram.plan.strategies import Auto, Materialize, MatrixFree, Method, Structured
 from jacgram.plan.task import SideShapes, Task, struct_bytes
@@ -31,16 +34,13 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
         case Structured(strict=strict):
             if strict:
                 _refuse_fallbacks(task)
-            options = [_structured(task, "structured", budget_bytes, device)]
+            options = _structured_options(task, budget_bytes, device)
         case Materialize():
             options = [_structured(task, "materialize", budget_bytes, device)]
         case MatrixFree(block=block):
             options = [_matrix_free(task, block, budget_bytes, device)]
         case Auto():
-            options = [
-                _structured(task, "structured", budget_bytes, device),
-                _matrix_free(task, None, budget_bytes, device),
-            ]
+            options = [*_structured_options(task, budget_bytes, device), _matrix_free(task, None, budget_bytes, device)]
     fitting = [plan for plan in options if plan.peak_bytes <= budget_bytes]
     if not fitting:
         smallest = min(plan.peak_bytes for plan in options)
@@ -49,6 +49,17 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
             f'Fix: pass memory="{math.ceil(smallest / 2**20)}MiB" or more, or method=Auto().'
         )
     return min(fitting, key=lambda plan: plan.seconds)
+
+
+def _structured_options(task: Task, budget_bytes: int, device: Device) -> list[Plan]:
+    """With the pass over all examples of a tile at once, and, where that could help, over a few at a time."""
+    options = [_structured(task, "structured", budget_bytes, device)]
+    for leaves in dict.fromkeys(condensable(task, share) for share in SHARES):
+        if not leaves:
+            continue
+        plan = _structured(condensed(task, leaves), "structured", budget_bytes, device)
+        options.append(replace(plan, condensed=leaves))
+    return options
 
 
 def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Plan:
@@ -126,7 +137,11 @@ def _tiled(
         seconds += sum(leaf.choice.seconds for leaf in chosen)
     counts = _counts(task, tile, seeds)
     made = [round(side.pass_flops * n) for side, n in zip(task.sides, counts.examples, strict=True)]
-    pass_flops = made[0] if task.hermitian and whole else sum(made)
+    passes = [
+        n * _pass_s(side, t, share, device)
+        for side, n, t, share in zip(task.sides, counts.examples, tile, shares, strict=True)
+    ]
+    pass_flops, pass_s = (made[0], passes[0]) if task.hermitian and whole else (sum(made), sum(passes))
     return Plan(
         method=name,
         examples=(task.sides[0].n, task.sides[1].n),
@@ -136,10 +151,11 @@ def _tiled(
         leaves=tuple(leaves),
         hermitian=task.hermitian,
         flops=flops * counts.tiles + pass_flops,
-        seconds=seconds * counts.tiles + pass_flops / device.flops_per_s,
+        seconds=seconds * counts.tiles + pass_s,
         peak_bytes=peak + held_bytes,
         budget_bytes=budget_bytes,
         dtype=task.dtype,
+        pass_blocks=(task.sides[0].pass_block, task.sides[1].pass_block),
         notes=tuple(dict.fromkeys(reason for row in leaves for leaf in row for reason in leaf.fallbacks)),
     )
 
@@ -185,8 +201,27 @@ def _seed_shares(task: Task, seeds: tuple[int, int]) -> tuple[float, float]:
 
 def factor_bytes(side: SideShapes, n: int, seed_share: float) -> int:
     """Bytes of the factors of n examples for a share of their seeds, with the workspace of the pass that makes them."""
+    if side.made_of is not None:
+        held = n * (2 * side.activation_bytes + side.cotangent_bytes * seed_share)
+        return int(held) + factor_bytes(side.made_of, min(n, side.pass_block), seed_share)
     cotangents = side.cotangent_bytes + _WORKSPACE * side.largest_bytes
     return int(n * (2 * side.activation_bytes + cotangents * seed_share))
+
+
+_CALLS_PER_USE = 40  # array operations of a pass, forward and backward, for each use of a leaf
+
+
+def _pass_s(side: SideShapes, tile: int, seed_share: float, device: Device) -> float:
+    """Seconds of one example's share of a pass: its arithmetic, what it leaves in memory, and its calls.
+
+    Cotangents of all examples of a pass are written and read again; where the pass takes a few examples only, they stay
+    in cache.
+    """
+    source = side.made_of or side
+    block = max(min(tile, side.pass_block or tile), 1)
+    one = source.activation_bytes + source.cotangent_bytes * seed_share
+    traffic_s = device.copy_s(2 * one, block * one)
+    return side.pass_flops / device.flops_per_s + traffic_s + _CALLS_PER_USE * len(source.uses) * device.call_s / block
 
 
 def _leaf_plan(task: Task, position: int, component: Component, choice: Choice) -> LeafPlan:
@@ -194,12 +229,20 @@ def _leaf_plan(task: Task, position: int, component: Component, choice: Choice) 
     kinds: dict[str, None] = {}
     fallbacks: dict[str, None] = {}
     for side, factors in zip(task.sides, (component.left, component.right), strict=True):
-        for factor in factors:
-            kind = side.uses[factor.use].kind
+        for kind in _kinds(side, component, factors):
             kinds[type(kind).__name__] = None
             if isinstance(kind, Identity):
                 fallbacks[f"{path}: {kind.reason}"] = None
     return LeafPlan(path, position, choice, tuple(kinds), tuple(fallbacks))
+
+
+def _kinds(side: SideShapes, component: Component, factors: Sequence[Factor]) -> list[Kind]:
+    """Kinds of the uses of a component; of a condensed leaf, those of the uses that its rows are made of."""
+    uses = [side.uses[factor.use] for factor in factors]
+    is_condensed = side.made_of is not None and not any(use in side.made_of.uses for use in uses)
+    if side.made_of is not None and is_condensed:
+        uses = [use for use in side.made_of.uses if use.leaf == component.leaf]
+    return [use.kind for use in uses]
 
 
 def _refuse_fallbacks(task: Task) -> None:
@@ -229,7 +272,7 @@ def _matrix_free(task: Task, block: int | None, budget_bytes: int, device: Devic
     passes = max(side2.n, 1) * max(side2.seed_total, 1)
     pass_flops = (side1.n * side1.pass_flops) // (side1.seed_total + 1) + side2.pass_flops // (side2.seed_total + 1)
     flops = 2 * passes * max(pass_flops, task.variable_bytes)
-    calls = math.ceil(passes / rows) * math.ceil(max(side1.n, 1) / tile) * 8 * (len(side1.uses) + 1)
+    calls = math.ceil(passes / rows) * math.ceil(max(side1.n, 1) / tile) * 2 * _CALLS_PER_USE * (len(side1.uses) + 1)
     moved_s = passes * device.copy_s(6 * task.variable_bytes, task.variable_bytes)
     return Plan(
         method="matrix-free",

@@ -51,6 +51,8 @@ class Plan:
         budget_bytes: the budget the plan was made for.
         dtype: dtype in which products are accumulated.
         notes: what a reader should know: fallbacks, what was not checked.
+        condensed: leaves whose rows are formed a few examples at a time.
+        pass_blocks: how many examples at a time, on side 1 and on side 2; 0 for all.
 
     Example:
         >>> import jax.numpy as jnp, jacgram
@@ -72,6 +74,8 @@ class Plan:
     budget_bytes: int
     dtype: str
     notes: tuple[str, ...] = ()
+    condensed: tuple[int, ...] = ()
+    pass_blocks: tuple[int, int] = (0, 0)
 
     @property
     def one_tile(self) -> bool:

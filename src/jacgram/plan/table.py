@@ -27,6 +27,8 @@ def plan_table(plan: Plan) -> str:
             lines.append(f"pair of outputs {position}")
         lines += _grid([_HEAD, *(_row(leaf) for leaf in pair)])
     lines.append(_totals(plan))
+    if plan.condensed:
+        lines.append(_condensed(plan))
     orders = [plan.method, *(leaf.choice.order for pair in plan.leaves for leaf in pair)]
     lines += [_CITATIONS[order] for order in dict.fromkeys(orders) if order in _CITATIONS]
     lines += [f"note: {note}" for note in plan.notes]
@@ -56,6 +58,12 @@ def _totals(plan: Plan) -> str:
         f"total {plan.flops / 1e9:.3g} GFLOP, {plan.seconds * 1e3:.3g} ms, peak {format_bytes(plan.peak_bytes)} "
         f"of {format_bytes(plan.budget_bytes)}; figures of leaves are per tile"
     )
+
+
+def _condensed(plan: Plan) -> str:
+    count, (block1, block2) = len(plan.condensed), plan.pass_blocks
+    which = "one leaf is" if count == 1 else f"{count} leaves are"
+    return f"{which} condensed to rows as cotangents come, {block1} and {block2} examples at a time"
 
 
 def _grid(rows: list[tuple[str, ...]]) -> list[str]:

@@ -28,6 +28,8 @@ class SideShapes:
         outputs: shape and dtype of each leaf of y.
         seed_counts: seeds of each leaf of y.
         uses: structured uses of one example, with `Struct` operands.
+        made_of: where some leaves are condensed, the side with the uses that their rows are made of; see `condensing`.
+        pass_block: examples of one pass where leaves are condensed; 0 elsewhere, where one pass takes all.
     """
 
     n: int
@@ -35,6 +37,8 @@ class SideShapes:
     outputs: tuple[Struct, ...]
     seed_counts: tuple[int, ...]
     uses: tuple[Use, ...]
+    made_of: SideShapes | None = None
+    pass_block: int = 0
 
     @property
     def output_axes(self) -> list[tuple[int, ...]]:
@@ -69,6 +73,12 @@ class SideShapes:
     @cached_property
     def pass_flops(self) -> int:
         """Operations of the passes that make one example's factors: forward, and backward for every seed."""
+        if self.made_of is not None:
+            left = {use.leaf for use in self.uses if use.activation is not None}
+            rows = sum(
+                2 * row_entries(f) for f in factors(self.made_of.uses) if self.made_of.uses[f.use].leaf not in left
+            )
+            return self.made_of.pass_flops + rows * self.seed_total
         made = sum(2 * row_entries(factor) for factor in factors(self.uses))
         return made * (self.seed_total + 1)
 

@@ -13,7 +13,7 @@ import jacgram
 from jacgram.errors import InteractingExamplesError, StructureError, UnsupportedError
 from jacgram.frontends.jax import frontend
 
-from .models import V, X
+from .models import MODELS, V, X
 
 PARAMS = {"w": V, "b": jnp.ones(3)}
 
@@ -193,3 +193,11 @@ def _search(p, x):
 def test_a_true_while_loop_is_named(method):
     with pytest.raises(UnsupportedError, match=r"while_loop.*'w'"):
         jacgram.ntk(_search, X, params={"w": V}, method=method)
+
+
+@pytest.mark.parametrize("name", ["custom_vjp_on_data", "custom_vjp_on_parameters"])
+def test_without_forward_mode_the_backward_pass_is_transposed(name):
+    f, params, x = MODELS[name]
+    found = jacgram.ntk(f, x, params=params, method=jacgram.MatrixFree())
+    expected = jacgram.ntk(f, x, params=params, method=jacgram.Materialize())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())

@@ -52,6 +52,19 @@ def test_gradient_of_a_modules_kernel(name):
     np.testing.assert_allclose((values[0] - values[1]) / 2e-5, slope, rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS[2:], ids=lambda method: type(method).__name__)
+def test_norm_layers_have_right_derivatives_of_every_order(method):
+    module, x = MODELS["transformer_encoder"](2)
+    options = {"allow_unused": True, "materialize_grads": True}
+    wanted, found = (
+        torch.autograd.grad(
+            jacgram.ntk(module, x, method=m, create_graph=True).sum(), list(module.parameters()), **options
+        )
+        for m in (jacgram.Structured(), method)
+    )
+    torch.testing.assert_close(found, wanted)
+
+
 def test_without_it_results_are_constants():
     module, x = MODELS["lora"](2)
     assert not jacgram.ntk(module, x.requires_grad_()).requires_grad

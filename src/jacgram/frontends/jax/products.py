@@ -21,11 +21,19 @@ Flat = Callable[[list[Any]], list[Any]]
 
 
 def pushforward(fun: Flat, primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    """J applied to tangents shaped as the primals. One forward pass, two where a real primal has a complex tangent."""
+    """J applied to tangents shaped as the primals. One forward pass, two where a real primal has a complex tangent.
+
+    Where a ``custom_vjp`` leaves no forward derivative, it is the transpose of the backward pass.
+    """
 
     def push(part: list[Any]) -> list[Any]:
         cast = [t.astype(p.dtype) for t, p in zip(part, primals, strict=True)]
-        return jax.jvp(fun, (list(primals),), (cast,))[1]
+        try:
+            return jax.jvp(fun, (list(primals),), (cast,))[1]
+        except TypeError as error:
+            if "custom_vjp" not in str(error):
+                raise
+        return _pushed_back_to_back(fun, primals, cast)
 
     split = [is_complex(t.dtype) and not is_complex(p.dtype) for t, p in zip(tangents, primals, strict=True)]
     if not any(split):
@@ -33,6 +41,13 @@ def pushforward(fun: Flat, primals: Sequence[Any], tangents: Sequence[Any]) -> l
     real = push([t.real if s else t for t, s in zip(tangents, split, strict=True)])
     imag = push([t.imag if s else jnp.zeros_like(t) for t, s in zip(tangents, split, strict=True)])
     return [r + 1j * i for r, i in zip(real, imag, strict=True)]
+
+
+def _pushed_back_to_back(fun: Flat, primals: Sequence[Any], tangents: list[Any]) -> list[Any]:
+    """J applied as the transpose of Jᵀ, for a function that says how it is taken backward and no more."""
+    outputs, pull = jax.vjp(fun, list(primals))
+    structs = [jax.ShapeDtypeStruct(y.shape, y.dtype) for y in outputs]
+    return jax.linear_transpose(lambda *v: pull(list(v))[0], *structs)(tangents)
 
 
 def pullback(fun: Flat, primals: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,7 +104,7 @@ def _rows_at_once(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequen
             every = list(leaves)
             for leaf, value in zip(wanted, moved, strict=True):
                 every[leaf] = value
-            with OpenCalls():
+            with OpenCalls(higher_orders=side.create_graph):
                 outputs = side.flat(every, [leaf[None] for leaf in x])
             return tuple(y[0] for y in outputs) if side.has_examples else tuple(outputs)
 
@@ -131,7 +132,8 @@ def _rows_one_by_one(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Seq
         for k in range(side.n):
             leaves = fresh(side.leaves, create_graph=side.create_graph)
             inputs = [leaves[leaf] for leaf in wanted]
-            outputs = side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()])
+            with OpenCalls(higher_orders=True) if side.create_graph else nullcontext():
+                outputs = side.flat(leaves, [leaf[k : k + 1] for leaf in side.inputs()])
             outputs = [y[0] for y in outputs] if side.has_examples else outputs
             rows.append([
                 pullback(outputs, inputs, [seed[s] for seed in seeds], create_graph=side.create_graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, final
 
@@ -20,6 +20,7 @@ from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program
 from jacgram.frontends.torch.pushing import pushed
+from jacgram.frontends.torch.recorder import OpenCalls
 from jacgram.frontends.torch.recording import Level
 from jacgram.frontends.torch.structured import structured_shapes, structured_uses
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
@@ -137,7 +138,9 @@ class TorchSide:
             return self._zeros(self.variable)
         with self.calling():
             leaves = fresh(self.leaves, create_graph=self.create_graph)
-            pulled = pullback(self.flat(leaves), leaves, cotangents, create_graph=self.create_graph)
+            with OpenCalls(higher_orders=True) if self.create_graph else nullcontext():
+                outputs = self.flat(leaves)
+            pulled = pullback(outputs, leaves, cotangents, create_graph=self.create_graph)
             return detached(pulled, create_graph=self.create_graph)
 
     def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:

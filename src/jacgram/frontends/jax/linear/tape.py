@@ -16,6 +16,7 @@ from jax.extend.core import JaxprEqn
 
 from jacgram.frontends.jax.compat import bind
 from jacgram.frontends.jax.linear.terms import Term
+from jacgram.frontends.jax.linear.transposable import live_outputs
 
 
 @dataclass(eq=False, slots=True)
@@ -137,7 +138,8 @@ class Live:
 
     def run_live(self, known: Values, live: Values, taps: Sequence[Any]) -> None:
         del taps
-        results = bind(self.equation, [tangent(node, known, live) for node in self.inputs])
+        values = [tangent(node, known, live) for node in self.inputs]
+        results = live_outputs(self.equation, [node.known for node in self.inputs], values, bind)
         live.update(zip(self.outputs, results, strict=True))
 
 

@@ -1,0 +1,71 @@
+"""Leaves condensed to rows a few examples at a time: the same kernel, whatever the block, the pattern or the tiling."""
+
+import pytest
+
+import jacgram
+from jacgram.plan import condensing, make
+from kit import oracle, zoo
+
+PATTERNS = [None, "n ..., m ... -> n m", "n ..., n ... -> n ..."]
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Every leaf is condensed, two examples at a time, so that the last block is ragged."""
+    monkeypatch.setattr(condensing, "_SAVED", float("inf"))
+    monkeypatch.setattr(condensing, "_block", lambda side: min(2, side.n))
+    monkeypatch.setattr(make, "SHARES", (float("inf"),))
+    whole = make._structured_options
+    monkeypatch.setattr(make, "_structured_options", lambda *asked: whole(*asked)[1:] or whole(*asked))
+
+
+def kernel(f, x1, x2, params, pattern=None, **options):
+    plan = jacgram.plan(f, x1, x2, params=params, pattern=pattern, method=jacgram.Structured(), **options)
+    assert len(plan.condensed) > 0
+    assert plan.pass_blocks == (2, 2)
+    return jacgram.ntk(f, x1, x2, params=params, pattern=pattern, method=jacgram.Structured(), **options)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv", "tied_embedding", "recurrent", "unused", "sequence_output"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_as_the_oracle(always, name, pattern, framework):
+    if framework == "jax" and pattern is not None and name != "conv":
+        pytest.skip("compiling takes the time: in JAX every pattern of one model, in PyTorch of all")
+    f, params, x1 = zoo.MODELS[name].on(framework, 5)
+    _, _, x2 = zoo.MODELS[name].on(framework, 5 if pattern and "m" not in pattern else 4, seed=1)
+    J1 = oracle.jacobian(f, x1, params)
+    for second, J2 in ((x2, oracle.jacobian(f, x2, params)), (None, None)):
+        oracle.check(kernel(f, x1, second, params, pattern), oracle.gram(J1, J2, pattern))
+
+
+def test_several_outputs_and_leaves_apart(always, framework):
+    f, params, x = zoo.MODELS["dict_output"].on(framework, 3)
+    expected = oracle.gram(oracle.jacobian(f, x, params))
+    oracle.check(kernel(f, x, None, params), expected)
+
+
+def test_under_a_budget(always, framework):
+    f, params, x1 = zoo.MODELS["conv"].on(framework, 5)
+    whole = jacgram.plan(f, x1, params=params, method=jacgram.Structured()).peak_bytes
+    expected = oracle.gram(oracle.jacobian(f, x1, params))
+    oracle.check(jacgram.ntk(f, x1, params=params, method=jacgram.Structured(), memory=whole // 2), expected)
+
+
+def test_a_plan_says_so_and_survives_json(always, framework):
+    f, params, x = zoo.MODELS["conv"].on(framework, 4)
+    plan = jacgram.plan(f, x, params=params, method=jacgram.Structured())
+    assert jacgram.Plan.from_json(plan.to_json()) == plan
+    assert "2 and 2 examples at a time" in str(plan)
+    assert "Conv" in str(plan)
+
+
+def test_convolutions_are_condensed_unasked():
+    jax = pytest.importorskip("jax")
+    import numpy as np
+
+    w = np.ones((3, 3, 4, 4), np.float32)
+    conv = lambda p, x: jax.lax.conv_general_dilated(x, p, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    f = lambda p, x: conv(p, x).sum((1, 2))
+    plan = jacgram.plan(f, np.ones((512, 32, 32, 4), np.float32), params=jax.numpy.asarray(w))
+    assert plan.condensed == (0,)
+    assert plan.pass_blocks[0] < 512
