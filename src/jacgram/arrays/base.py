@@ -16,6 +16,11 @@ class Arrays(ABC):
 
     name: str
 
+    @property
+    def overhead(self) -> float:
+        """Bytes that the process grows by for each byte held; 1 where a program's memory is laid out at once."""
+        return 1.0
+
     @abstractmethod
     def einsum(self, spec: str, *operands: Any) -> Any:
         """One einsum over one or two operands, in full precision of their dtype."""

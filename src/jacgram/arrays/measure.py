@@ -19,7 +19,7 @@ import numpy as np
 from jacgram.arrays.base import Arrays
 from jacgram.plan.device import Device
 
-_VERSION = 2
+_VERSION = 3
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -64,7 +64,7 @@ def measure(xp: Arrays, name: str) -> Device:
     copies = _copies(xp, draw)
     tiny = draw(1, 2, 2)
     call_s = xp.seconds(lambda a: _chain(xp, a), tiny) / _CHAIN
-    return Device(name, tuple(products), tuple(copies), call_s)
+    return Device(name, tuple(products), tuple(copies), call_s, xp.overhead)
 
 
 _CHAIN = 64

@@ -26,6 +26,7 @@ class Device:
         products: (thinnest side, rate in flop/s) of float32 matrix products, by growing side.
         copies: (size in bytes, rate in bytes/s) of reading and writing an array, by growing size.
         call_s: seconds of overhead of one array operation.
+        overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
 
     Example:
         >>> import jacgram
@@ -37,6 +38,7 @@ class Device:
     products: Table
     copies: Table
     call_s: float
+    overhead: float = 1.0
 
     @property
     def flops_per_s(self) -> float:
@@ -64,7 +66,9 @@ class Device:
         """The figures that `to_json` wrote; ValueError, KeyError or TypeError where they are none."""
         fields = json.loads(text)
         products, copies = (tuple((float(x), float(y)) for x, y in fields[key]) for key in ("products", "copies"))
-        return Device(str(fields["name"]), products, copies, float(fields["call_s"]))
+        return Device(
+            str(fields["name"]), products, copies, float(fields["call_s"]), float(fields.get("overhead", 1.0))
+        )
 
 
 def _interpolate(table: Sequence[tuple[float, float]], at: float) -> float:

@@ -30,17 +30,11 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
         BudgetError: nothing that ``method`` allows fits; the message names the smallest budget that would.
         UnsupportedError: ``Structured(strict=True)`` and a use without structure.
     """
-    match method:
-        case Structured(strict=strict):
-            if strict:
-                _refuse_fallbacks(task)
-            options = _structured_options(task, budget_bytes, device)
-        case Materialize():
-            options = [_structured(task, "materialize", budget_bytes, device)]
-        case MatrixFree(block=block):
-            options = [_matrix_free(task, block, budget_bytes, device)]
-        case Auto():
-            options = [*_structured_options(task, budget_bytes, device), _matrix_free(task, None, budget_bytes, device)]
+    held_bytes = int(budget_bytes / device.overhead)
+    options = [
+        replace(plan, peak_bytes=math.ceil(plan.peak_bytes * device.overhead), budget_bytes=budget_bytes)
+        for plan in _options(task, method, held_bytes, device)
+    ]
     fitting = [plan for plan in options if plan.peak_bytes <= budget_bytes]
     if not fitting:
         smallest = min(plan.peak_bytes for plan in options)
@@ -49,6 +43,21 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
             f'Fix: pass memory="{math.ceil(smallest / 2**20)}MiB" or more, or method=Auto().'
         )
     return min(fitting, key=lambda plan: plan.seconds)
+
+
+def _options(task: Task, method: Method, budget_bytes: int, device: Device) -> list[Plan]:
+    """Every plan that the method allows, within the budget where it can be."""
+    match method:
+        case Structured(strict=strict):
+            if strict:
+                _refuse_fallbacks(task)
+            return _structured_options(task, budget_bytes, device)
+        case Materialize():
+            return [_structured(task, "materialize", budget_bytes, device)]
+        case MatrixFree(block=block):
+            return [_matrix_free(task, block, budget_bytes, device)]
+        case Auto():
+            return [*_structured_options(task, budget_bytes, device), _matrix_free(task, None, budget_bytes, device)]
 
 
 def _structured_options(task: Task, budget_bytes: int, device: Device) -> list[Plan]:
