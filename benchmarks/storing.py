@@ -1,0 +1,125 @@
+"""All digits' kernel on disk: memory, the price of storing, two workers against one process, and its eigenvalues.
+
+    python -m benchmarks.storing
+
+The demo's network in JAX, (1797, 1797, 10, 10) numbers of float32 (1.3 GB), within 256 MiB.
+"""
+
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import jacgram
+from benchmarks.budget import resident
+from jacgram.demo import digits
+from jacgram.execute.memory import give_back
+from jacgram.operator.tiles import TileKernel
+
+N, MEMORY = 1797, "256MiB"
+ROOT = Path(__file__).parents[1]
+
+
+def problem():
+    """f, its parameters and every image."""
+    return digits.network, digits.initialise(0), digits.load(0, train=N, held_out=0).images
+
+
+def grow(path):
+    """Growth of this process while the kernel is written, and the time it takes; the tiles computed alone as well."""
+    f, params, x = problem()
+    jacgram.ntk(f, x[:4], params=params)
+    gc.collect()
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start = resident("VmRSS"), time.perf_counter()
+    jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True)
+    print(json.dumps({"grown": resident("VmHWM") - before, "seconds": time.perf_counter() - start}))
+
+
+def unstored(path):
+    """The same tiles in the same order, computed and brought to the host, and dropped."""
+    f, params, x = problem()
+    begun = time.perf_counter()
+    compute, seconds = TileKernel.block, []
+
+    def timed(self, *blocks):
+        start = time.perf_counter()
+        found = compute(self, *blocks)
+        seconds.append(time.perf_counter() - start)
+        return found
+
+    TileKernel.block = timed
+    jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True)
+    whole = time.perf_counter() - begun
+    print(json.dumps({"tiles": sum(seconds), "seconds": whole, "count": len(seconds)}))
+
+
+def on_two_workers(path):
+    from distributed import Client, LocalCluster
+
+    f, params, x = problem()
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        start = time.perf_counter()
+        jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True, executor=jacgram.Dask(client))
+        print(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+PARTS = {part.__name__: part for part in (grow, unstored, on_two_workers)}
+
+
+def apart(part, path):
+    command = [sys.executable, "-m", "benchmarks.storing", part, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check(path):
+    """Sampled blocks against the kernel in memory."""
+    f, params, x = problem()
+    kernel = jacgram.open_kernel(path)
+    rng, worst = np.random.default_rng(0), 0.0
+    for _ in range(5):
+        a, b = (np.sort(rng.choice(N, 20, replace=False)) for _ in range(2))
+        expected = np.asarray(jacgram.ntk(f, x[a], x[b], params=params))
+        found = kernel.array.oindex[a, b]
+        worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "k.zarr"
+        grown = apart("grow", path)
+        print(f"written in {grown['seconds']:.1f} s; grew by {grown['grown'] / 2**20:.0f} MiB of {MEMORY}")
+        print(f"sampled blocks differ from those in memory by {check(path):.0e}")
+        code = ROOT / "tests" / "operator" / "top_eigenvalues.py"
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, code, path, "10"], capture_output=True, text=True, check=True)
+        *values, peak = map(float, done.stdout.split())
+        print(f"top 10 eigenvalues in {time.perf_counter() - start:.0f} s, peak {peak / 2**20:.0f} MiB")
+        whole = jacgram.open_kernel(path).to_numpy()
+        matrix = whole.transpose(0, 2, 1, 3).reshape(N * 10, N * 10)
+        from scipy.sparse.linalg import eigsh
+
+        dense = eigsh(matrix, k=10, return_eigenvectors=False)
+        print(f"differ from those of the matrix in memory by {np.abs(np.sort(values) / np.sort(dense) - 1).max():.0e}")
+        del whole, matrix
+        alone = apart("unstored", path)
+        ratio = alone["seconds"] / alone["tiles"]
+        print(
+            f"{alone['count']} tiles alone {alone['tiles']:.1f} s, with storing {alone['seconds']:.1f} s: {ratio:.2f}"
+        )
+        two = apart("on_two_workers", path)
+        ratio = two["seconds"] / grown["seconds"]
+        print(f"Dask, 2 workers {two['seconds']:.1f} s against {grown['seconds']:.1f} s: {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    PARTS[sys.argv[1]](sys.argv[2]) if len(sys.argv) > 1 else main()
