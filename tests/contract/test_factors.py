@@ -69,3 +69,32 @@ def test_convolutions_are_condensed_unasked():
     plan = jacgram.plan(f, np.ones((512, 32, 32, 4), np.float32), params=jax.numpy.asarray(w))
     assert plan.condensed == (0,)
     assert plan.pass_blocks[0] < 512
+
+
+def test_an_empty_leaf_beside_a_convolution():
+    jax = pytest.importorskip("jax")
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    conv = lambda k, x: jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    f = lambda p, x: jax.numpy.tanh(conv(p["k"], x)).sum((1, 2)) + p["z"].sum()
+    params = {"k": jax.numpy.asarray(rng.standard_normal((3, 3, 4, 4))), "z": jax.numpy.zeros((0, 4))}
+    x = jax.numpy.asarray(rng.standard_normal((64, 32, 32, 4)))
+    assert jacgram.plan(f, x, params=params, pattern="n i, m i -> n m").condensed == (0,)
+    found = jacgram.ntk(f, x, params=params, pattern="n i, m i -> n m")
+    expected = jacgram.ntk(f, x, params=params, pattern="n i, m i -> n m", method=jacgram.Materialize())
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_a_plan_of_another_function_is_refused(framework):
+    f, params, x = zoo.MODELS["dense"].on(framework, 3)
+    g, others, y = zoo.MODELS["unused"].on(framework, 3)
+    plan = jacgram.plan(g, y, params=others, method=jacgram.Structured())
+    with pytest.raises(jacgram.JacgramError, match=r"Fix: make the plan with K\.plan"):
+        jacgram.ntk(f, x, params=params, plan=plan)
+
+
+def test_a_plan_that_materializes_is_run_as_it_is(framework):
+    f, params, x = zoo.MODELS["conv"].on(framework, 3)
+    plan = jacgram.plan(f, x, params=params, method=jacgram.Materialize())
+    oracle.check(jacgram.ntk(f, x, params=params, plan=plan), oracle.gram(oracle.jacobian(f, x, params)))

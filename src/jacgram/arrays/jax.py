@@ -93,7 +93,7 @@ class JaxArrays(Arrays):
         if len(starts) == 1:
             return body(starts[0])
         found = jax.lax.map(body, np.asarray(starts))
-        return [jnp.reshape(array, (-1, *array.shape[2:])) for array in found]
+        return [jnp.reshape(array, (array.shape[0] * array.shape[1], *array.shape[2:])) for array in found]
 
     def vmap(self, function: Callable[[list[Any]], list[Any]], arguments: list[Any]) -> list[Any]:
         return jax.vmap(function)(arguments)

@@ -153,7 +153,7 @@ def _kernel(
     """The planned computation as a function of arrays, and the arrays."""
     side1, side2 = request.sides
     counts = len(side1.arrays())
-    task = make_task(request, method)
+    task = make_task(request, Materialize() if given is not None and given.method == "materialize" else method)
     if given is not None:
         check_plan(given, task)
     plan = given or _plan(request, task, method, memory)
@@ -185,3 +185,13 @@ def check_plan(plan: Plan, task: Task) -> None:
             f"the kernel has {examples} examples and {len(task.pairs)} pairs in {task.dtype}. Fix: make the plan with "
             "K.plan(...) of this kernel, with the same pattern."
         )
+    paths = [path for path, _ in task.leaves]
+    known = all(leaf < len(paths) for leaf in plan.condensed)
+    components = condensed(task, plan.condensed).components if known else []
+    expected_leaves = [(position, paths[component.leaf]) for position, component in enumerate(components)]
+    for pair in plan.leaves:
+        if not known or [(leaf.component, leaf.path) for leaf in pair] != expected_leaves:
+            raise ArgumentError(
+                f"plan was made for the leaves {[leaf.path for leaf in pair]}, but this kernel has "
+                f"{[path for _, path in expected_leaves] or paths}. Fix: make the plan with K.plan(...) of this kernel."
+            )

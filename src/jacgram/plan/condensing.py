@@ -56,7 +56,7 @@ def _shrinks(side: SideShapes, leaf: int, share: float, size: int) -> bool:
     if not uses:
         return False
     made_of = sum(math.prod(shape) for shape in {id(use.cotangent): use.cotangent.shape for use in uses}.values())
-    return size * side.seed_total <= share * made_of
+    return 0 < size * side.seed_total <= share * made_of
 
 
 def _condensed(side: SideShapes, leaves: tuple[int, ...], task: Task) -> SideShapes:

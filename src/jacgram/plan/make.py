@@ -31,18 +31,18 @@ def make_plan(task: Task, method: Method, budget_bytes: int, device: Device) -> 
         UnsupportedError: ``Structured(strict=True)`` and a use without structure.
     """
     held_bytes = int(budget_bytes / device.overhead)
-    options = [
-        replace(plan, peak_bytes=math.ceil(plan.peak_bytes * device.overhead), budget_bytes=budget_bytes)
-        for plan in _options(task, method, held_bytes, device)
-    ]
-    fitting = [plan for plan in options if plan.peak_bytes <= budget_bytes]
+    options = _options(task, method, held_bytes, device)
+    fitting = [plan for plan in options if plan.peak_bytes <= held_bytes]
     if not fitting:
-        smallest = min(plan.peak_bytes for plan in options)
+        smallest = math.ceil((min(plan.peak_bytes for plan in options) + 1) * device.overhead)
         raise BudgetError(
             f"no plan by {method} fits memory={format_bytes(budget_bytes)}: the smallest needs {smallest} bytes. "
             f'Fix: pass memory="{math.ceil(smallest / 2**20)}MiB" or more, or method=Auto().'
         )
-    return min(fitting, key=lambda plan: plan.seconds)
+    best = min(fitting, key=lambda plan: plan.seconds)
+    return replace(
+        best, peak_bytes=min(math.ceil(best.peak_bytes * device.overhead), budget_bytes), budget_bytes=budget_bytes
+    )
 
 
 def _options(task: Task, method: Method, budget_bytes: int, device: Device) -> list[Plan]:
@@ -211,8 +211,9 @@ def _seed_shares(task: Task, seeds: tuple[int, int]) -> tuple[float, float]:
 def factor_bytes(side: SideShapes, n: int, seed_share: float) -> int:
     """Bytes of the factors of n examples for a share of their seeds, with the workspace of the pass that makes them."""
     if side.made_of is not None:
-        held = n * (2 * side.activation_bytes + side.cotangent_bytes * seed_share)
-        return int(held) + factor_bytes(side.made_of, min(n, side.pass_block), seed_share)
+        held = int(n * (2 * side.activation_bytes + side.cotangent_bytes * seed_share))
+        # Blocks are laid side by side at the end, when the pass is over.
+        return held + max(factor_bytes(side.made_of, min(n, side.pass_block), seed_share), held)
     cotangents = side.cotangent_bytes + _WORKSPACE * side.largest_bytes
     return int(n * (2 * side.activation_bytes + cotangents * seed_share))
 

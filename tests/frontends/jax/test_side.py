@@ -201,3 +201,7 @@ def test_without_forward_mode_the_backward_pass_is_transposed(name):
     found = jacgram.ntk(f, x, params=params, method=jacgram.MatrixFree())
     expected = jacgram.ntk(f, x, params=params, method=jacgram.Materialize())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    J = jacgram.Jacobian(f, x, params=params)
+    v = jnp.asarray(np.random.default_rng(0).standard_normal(f(params, x).shape))
+    u = J.T @ v
+    np.testing.assert_allclose(jnp.vdot(J @ u, v), sum(jnp.vdot(a, a) for a in jax.tree.leaves(u)), rtol=1e-10)

@@ -28,11 +28,8 @@ def pushforward(fun: Flat, primals: Sequence[Any], tangents: Sequence[Any]) -> l
 
     def push(part: list[Any]) -> list[Any]:
         cast = [t.astype(p.dtype) for t, p in zip(part, primals, strict=True)]
-        try:
+        if _has_forward_mode(fun, primals, cast):
             return jax.jvp(fun, (list(primals),), (cast,))[1]
-        except TypeError as error:
-            if "custom_vjp" not in str(error):
-                raise
         return _pushed_back_to_back(fun, primals, cast)
 
     split = [is_complex(t.dtype) and not is_complex(p.dtype) for t, p in zip(tangents, primals, strict=True)]
@@ -41,6 +38,18 @@ def pushforward(fun: Flat, primals: Sequence[Any], tangents: Sequence[Any]) -> l
     real = push([t.real if s else t for t, s in zip(tangents, split, strict=True)])
     imag = push([t.imag if s else jnp.zeros_like(t) for t, s in zip(tangents, split, strict=True)])
     return [r + 1j * i for r, i in zip(real, imag, strict=True)]
+
+
+def _has_forward_mode(fun: Flat, primals: Sequence[Any], tangents: list[Any]) -> bool:
+    """Whether no ``custom_vjp`` is in the way, which JAX says of a batch at once, and else only when it compiles."""
+    batch = [jax.ShapeDtypeStruct((1, *t.shape), t.dtype) for t in tangents]
+    try:
+        jax.eval_shape(jax.vmap(lambda part: jax.jvp(fun, (list(primals),), (part,))[1]), batch)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _pushed_back_to_back(fun: Flat, primals: Sequence[Any], tangents: list[Any]) -> list[Any]:
