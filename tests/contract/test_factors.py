@@ -38,10 +38,17 @@ def test_as_the_oracle(always, name, pattern, framework):
         oracle.check(kernel(f, x1, second, params, pattern), oracle.gram(J1, J2, pattern))
 
 
-def test_several_outputs_and_leaves_apart(always, framework):
+def test_several_outputs(always, framework):
     f, params, x = zoo.MODELS["dict_output"].on(framework, 3)
     expected = oracle.gram(oracle.jacobian(f, x, params))
     oracle.check(kernel(f, x, None, params), expected)
+
+
+def test_leaves_apart(always, framework):
+    f, params, x = zoo.MODELS["conv"].on(framework, 3)
+    apart = jacgram.ntk(f, x, params=params, method=jacgram.Structured(), by_leaf=True)
+    assert set(apart) == set(params)
+    oracle.check(sum(apart.values()), oracle.gram(oracle.jacobian(f, x, params)))
 
 
 def test_under_a_budget(always, framework):
