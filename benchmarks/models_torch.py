@@ -1,8 +1,13 @@
-"""The benchmark models in PyTorch: ``MODELS[name]() -> (module, make_x)``; random weights from one seed."""
+"""The benchmark models in PyTorch: ``MODELS[name]() -> (module, make_x)``; random weights from one seed.
+
+Modules and inputs are on the GPU where there is one.
+"""
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def fcn(width=1024, depth=5, outputs=10):
@@ -12,7 +17,7 @@ def fcn(width=1024, depth=5, outputs=10):
 
 
 def _inputs(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 + seed))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 + seed)).to(DEVICE)
 
 
 def cnn(channels=32, outputs=10):
@@ -76,30 +81,44 @@ class TransformerBlock(nn.Module):
         return x + self.down(functional.gelu(self.up(self.norm2(x))))
 
 
+class Position(nn.Module):
+    """Adds a learned vector for each place; a module of its own, as some peers need every parameter to be."""
+
+    def __init__(self, length, width):
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(length, width))
+
+    def forward(self, x):
+        return x + self.weight
+
+
 class Transformer(nn.Module):
     """Pre-norm blocks over a projected sequence, mean pooling, a linear head."""
 
     def __init__(self, width=128, blocks=2, length=32, heads=4, outputs=10):
         super().__init__()
         self.embed = nn.Linear(64, width, bias=False)
-        self.position = nn.Parameter(0.1 * torch.randn(length, width))
+        self.position = Position(length, width)
         self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(blocks)))
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x):
-        return self.head(self.blocks(self.embed(x) + self.position).mean(1))
+        return self.head(self.blocks(self.position(self.embed(x))).mean(1))
 
 
 def transformer(**sizes):
     return Transformer(**sizes), lambda n, seed: _inputs(seed, n, sizes.get("length", 32), 64)
 
 
-def _seeded(make):
+def seeded(make):
+    """The same with weights drawn from one seed, on the device."""
+
     def made(**sizes):
         torch.manual_seed(0)
-        return make(**sizes)
+        module, make_x = make(**sizes)
+        return module.to(DEVICE), make_x
 
     return made
 
 
-MODELS = {make.__name__: _seeded(make) for make in (fcn, cnn, resnet, transformer)}
+MODELS = {make.__name__: seeded(make) for make in (fcn, cnn, resnet, transformer)}

@@ -4,14 +4,13 @@ python -m benchmarks.patterns --n 32
 """
 
 import argparse
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 
 import jacgram
 from benchmarks.models_jax import MODELS
+from benchmarks.stopwatch import medians
 
 ROUNDS = 5
 
@@ -20,17 +19,6 @@ def compiled(f, params, *x, **options):
     program = jax.jit(lambda p, *sides: jacgram.ntk(f, *sides, params=p, **options))
     jax.block_until_ready(program(params, *x))
     return lambda: jax.block_until_ready(program(params, *x))
-
-
-def medians(calls):
-    """Median seconds of each, all taken in turn."""
-    times = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def main():
@@ -52,7 +40,8 @@ def main():
                 "summed": compiled(f, params, x1, x2, pattern="n i, m j -> n m"),
                 "by leaf": compiled(f, params, x1, x2, by_leaf=True),
                 "half": compiled(f, params, x1[:half], x2[:half]),
-            }
+            },
+            ROUNDS,
         )
         full = found.pop("full")
         shares = " | ".join(f"{seconds / full:.2f}" for seconds in found.values())

@@ -1,14 +1,17 @@
-"""Two contestants in turn, so that a machine whose speed drifts slows both alike."""
+"""Contestants in turn, so that a machine whose speed drifts slows all alike; a call ends when its device is done."""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from jacgram.arrays import adapter
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,76 @@ HEAD = "| | peer, ms | jacgram, ms | ratio | error |\n| --- | --: | --: | --: | 
 
 
 def duel(
-    name: str, theirs: Callable[[], Any], ours: Callable[[], Any], *, rounds: int, tolerance: float = 1e-4
+    name: str,
+    theirs: Callable[[], Any],
+    ours: Callable[[], Any],
+    *,
+    rounds: int,
+    tolerance: float = 1e-4,
+    expected: np.ndarray | None = None,
 ) -> Duel:
     """Medians over ``rounds`` of both in turn, after one of each; a wrong result is an error."""
-    expected, found = np.asarray(theirs()), np.asarray(ours())
-    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    expected = host(theirs()) if expected is None else expected
+    error = difference(host(ours()), expected)
     if not error < tolerance:
         raise AssertionError(f"{name}: results differ by {error:.1e}")
-    times: tuple[list[float], list[float]] = ([], [])
+    found = medians({"theirs": theirs, "ours": ours}, rounds)
+    return Duel(name, found["theirs"], found["ours"], error)
+
+
+def attempt(name: str, theirs: Callable[[], Any], ours: Callable[[], Any], *, rounds: int) -> str:
+    """The row of a duel, or one that says why the peer does not run: it lacks an operation, or memory."""
+    try:
+        expected = host(theirs())
+    except Exception as error:  # whatever a peer raises
+        return absent(name, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}")
+    return duel(name, theirs, ours, rounds=rounds, expected=expected).row()
+
+
+def absent(name: str, reason: str) -> str:
+    """A row without figures."""
+    return f"| {name} | none: {reason} | | | |"
+
+
+def medians(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, all taken in turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
-        for call, taken in zip((theirs, ours), times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return Duel(name, statistics.median(times[0]), statistics.median(times[1]), error)
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    finish(call())
+    return time.perf_counter() - start
+
+
+def finish(result: Any) -> Any:
+    """The result, once it is computed: JAX returns before, and so does PyTorch on CUDA."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].block_until_ready(result)
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.synchronize()
+    return result
+
+
+def host(result: Any) -> np.ndarray:
+    """The result in NumPy."""
+    return result.detach().cpu().numpy() if hasattr(result, "detach") else np.asarray(result)
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference, relative to the largest entry."""
+    if found.shape != expected.shape:
+        raise AssertionError(f"results have shapes {found.shape} and {expected.shape}")
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def product_rate(framework: str, side: int = 2048) -> float:
+    """Operations per second of one large float32 matrix product, as the framework runs it here."""
+    xp = adapter(framework)
+    a = np.random.default_rng(0).standard_normal((side, side)).astype(np.float32)
+    return 2 * side**3 / xp.seconds(lambda left, right: xp.einsum("ik,kj->ij", left, right), a, a)

@@ -10,7 +10,7 @@ from torch.func import functional_call, jacrev, jvp, vjp, vmap
 
 import jacgram
 from benchmarks.models_torch import MODELS
-from benchmarks.stopwatch import HEAD, duel
+from benchmarks.stopwatch import HEAD, attempt
 
 
 def contraction(module, x1, x2):
@@ -30,7 +30,7 @@ def products(module, x1, x2):
     def pair(a, b):
         output, pull = vjp(lambda p: one(p, b), params)
         column = lambda e: jvp(lambda p: one(p, a), (params,), pull(e))[1]
-        return vmap(column, out_dims=1)(torch.eye(output.numel()))
+        return vmap(column, out_dims=1)(torch.eye(output.numel(), device=output.device))
 
     return vmap(vmap(pair, (None, 0)), (0, None))(x1, x2)
 
@@ -49,14 +49,7 @@ def main():
             mine = lambda m=module, a=x1, b=x2: jacgram.ntk(m, a, b)
             for peer in (contraction, products):
                 theirs = lambda m=module, a=x1, b=x2, peer=peer: peer(m, a, b)
-                try:
-                    print(
-                        duel(f"{name}, n = {n}, {peer.__name__}", theirs, mine, rounds=chosen.rounds).row(), flush=True
-                    )
-                except (RuntimeError, NotImplementedError) as error:
-                    print(
-                        f"| {name}, n = {n}, {peer.__name__} | does not run: {str(error).splitlines()[0][:60]} | | | |"
-                    )
+                print(attempt(f"{name}, n = {n}, {peer.__name__}", theirs, mine, rounds=chosen.rounds), flush=True)
 
 
 if __name__ == "__main__":
