@@ -2,7 +2,9 @@
 
     python -m benchmarks.predecessor --n 8 32
 
-Its environment is built beside this file the first time (numpy < 2 and scipy < 1.13, as it needs).
+Its environment is built beside this file the first time (numpy < 2 and scipy < 1.13, as it needs). Each row is measured
+in processes of its own. The share is that of the rate of a large product, by the operations that our plan counts;
+growth is that of each process in a warm call.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 import venv
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -20,7 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jacgram
+from benchmarks.apart import apart
+from benchmarks.growth import MIB, growth
 from benchmarks.models_jax import MODELS
+from benchmarks.stopwatch import difference, host, product_rate, seconds
 
 HERE = Path(__file__).parent
 PEER = HERE / ".neural-tangents"
@@ -42,39 +48,61 @@ def environment():
     return python
 
 
-def compare(name, n):
-    """One row of the table."""
-    f, params, make = MODELS[name]()
-    params = jax.tree.map(jnp.asarray, params)
-    x1, x2 = jnp.asarray(make(n, 0)), jnp.asarray(make(n, 1))
-    start = time.perf_counter()
-    kernel = jax.jit(lambda p, a, b: jacgram.ntk(f, a, b, params=p)).lower(params, x1, x2).compile()
-    first_s = time.perf_counter() - start
-    temporary = kernel.memory_analysis().temp_size_in_bytes
-    result = np.asarray(kernel(params, x1, x2))
+@contextmanager
+def opponent(name, n, *methods):
+    """A process of the peer: what it says of itself, its kernel, and a function to ask it for times and growth."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.npy"
-        command = [str(environment()), "predecessor_worker.py", name, str(n), str(path)]
+        command = [str(environment()), "predecessor_worker.py", name, str(n), str(path), *methods]
         with subprocess.Popen(command, cwd=HERE, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True) as peer:
-            about = json.loads(peer.stdout.readline())
-            expected = np.load(path)
-            ours, theirs = [], []
-            for _ in range(ROUNDS):
-                peer.stdin.write(f"time {BATCH}\n")
+
+            def ask(question):
+                peer.stdin.write(f"{question}\n")
                 peer.stdin.flush()
-                theirs += json.loads(peer.stdout.readline())
-                for _ in range(BATCH):
-                    start = time.perf_counter()
-                    kernel(params, x1, x2).block_until_ready()
-                    ours.append(time.perf_counter() - start)
+                return json.loads(peer.stdout.readline())
+
+            line = peer.stdout.readline()
+            if not line:
+                raise RuntimeError(f"neural-tangents did not end on {name} at n = {n}, code {peer.wait()}")
+            yield json.loads(line), np.load(path), ask
             peer.stdin.close()
-    error = np.abs(result - expected).max() / np.abs(expected).max()
+
+
+def problem(name, n):
+    """f, params, and the examples of both sides."""
+    f, params, make = MODELS[name]()
+    return f, jax.tree.map(jnp.asarray, params), jnp.asarray(make(n, 0)), jnp.asarray(make(n, 1))
+
+
+def settle():
+    """A plan of next to nothing: the device is measured on the first one, and no first call should pay for that."""
+    jacgram.plan(lambda w, x: x @ w, jnp.ones((2, 2)), params=jnp.ones((2, 2)))
+
+
+def compare(name, n):
+    """One row of the table."""
+    settle()
+    f, params, x1, x2 = problem(name, n)
+    start = time.perf_counter()
+    program = jax.jit(lambda p, a, b: jacgram.ntk(f, a, b, params=p)).lower(params, x1, x2).compile()
+    first_s = time.perf_counter() - start
+    kernel = lambda: program(params, x1, x2)
+    result = host(kernel())
+    with opponent(name, n) as (about, expected, ask):
+        ours, theirs = [], []
+        for _ in range(ROUNDS):
+            theirs += ask(f"time {BATCH}")
+            ours += [seconds(kernel) for _ in range(BATCH)]
+        grown = ask("growth"), growth(kernel, apart=True)
+    error = difference(result, expected)
     assert error < TOLERANCE, f"{name}: results differ by {error:.1e}"
     a, b = statistics.median(theirs), statistics.median(ours)
-    mib = [size / 2**20 for size in (about["temporary_bytes"], temporary)]
+    rate = product_rate("jax")
+    share = jacgram.plan(f, x1, x2, params=params).flops / b / rate
     return (
         f"| {name}, n = {n} | {a * 1e3:.3g} ({about['method'].lower()}) | {b * 1e3:.3g} | {a / b:.2f} "
-        f"| {mib[0]:.0f}, {mib[1]:.0f} | {about['first_s']:.2g}, {first_s:.2g} | {error:.0e} |"
+        f"| {share:.0%} of {rate / 1e9:.0f} | {grown[0] / MIB:.0f}, {grown[1] / MIB:.0f} "
+        f"| {about['first_s']:.2g}, {first_s:.2g} | {error:.0e} |"
     )
 
 
@@ -83,12 +111,12 @@ def main():
     options.add_argument("--n", type=int, nargs="+", default=[8, 32])
     options.add_argument("--models", nargs="+", default=list(MODELS))
     chosen = options.parse_args()
-    print(f"Python {sys.version.split()[0]}, jax {jax.__version__}")
-    print("| | peer, ms | jacgram, ms | ratio | temporary MiB | trace and compile, s | error |")
-    print("| --- | --: | --: | --: | --: | --: | --: |")
+    print(f"Python {sys.version.split()[0]}, jax {jax.__version__}\n")
+    print("| | peer, ms | jacgram, ms | ratio | share of GFLOP/s | growth, MiB | trace and compile, s | error |")
+    print("| --- | --: | --: | --: | --: | --: | --: | --: |", flush=True)
     for n in chosen.n:
         for name in chosen.models:
-            print(compare(name, n), flush=True)
+            print(apart(compare, name, n), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Answers for neural-tangents, in an environment of its own: one model, the best of its three methods.
+"""Answers for neural-tangents, in an environment of its own: one model, the best of its methods that are named.
 
-Reads lines ``time N`` on standard input and answers with N seconds as JSON. Plain Python and JAX 0.4 only.
+Reads lines on standard input and answers in JSON: ``time N`` with N seconds, ``growth`` with bytes, after which it is
+slower. Plain Python and JAX 0.4 only.
 """
 
 import json
@@ -28,30 +29,33 @@ import jax
 import models_jax
 import neural_tangents
 import numpy as np
+from growth import growth
 
 
-def main(name, n, path):
+def main(name, n, path, methods):
     f, params, make = models_jax.MODELS[name]()
     params = jax.tree_util.tree_map(jax.numpy.asarray, params)
     x1, x2 = make(n, 0), make(n, 1)
     best = None
-    for method in neural_tangents.NtkImplementation:
-        if method is neural_tangents.NtkImplementation.AUTO:
-            continue
-        kernel = jax.jit(neural_tangents.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0, implementation=method))
+    for method in methods or ("JACOBIAN_CONTRACTION", "NTK_VECTOR_PRODUCTS", "STRUCTURED_DERIVATIVES"):
+        way = neural_tangents.NtkImplementation[method]
+        kernel = jax.jit(neural_tangents.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0, implementation=way))
         start = time.perf_counter()
         compiled = kernel.lower(x1, x2, params).compile()
         first_s = time.perf_counter() - start
         result = compiled(x1, x2, params).block_until_ready()
         seconds = min(_times(compiled, (x1, x2, params), 2))
         if best is None or seconds < best[0]:
-            best = seconds, compiled, method.name, first_s, np.asarray(result)
+            best = seconds, compiled, method, first_s, np.asarray(result)
     _, compiled, method, first_s, result = best
     np.save(path, result)
-    temporary = compiled.memory_analysis().temp_size_in_bytes
-    print(json.dumps({"method": method, "first_s": first_s, "temporary_bytes": temporary}), flush=True)
+    print(json.dumps({"method": method, "first_s": first_s}), flush=True)
     for line in sys.stdin:
-        print(json.dumps(_times(compiled, (x1, x2, params), int(line.split()[1]))), flush=True)
+        if line.startswith("time"):
+            answer = _times(compiled, (x1, x2, params), int(line.split()[1]))
+        else:
+            answer = growth(lambda: compiled(x1, x2, params), apart=True)
+        print(json.dumps(answer), flush=True)
 
 
 def _times(call, arguments, count):
@@ -64,4 +68,4 @@ def _times(call, arguments, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:])

@@ -5,8 +5,6 @@
 The demo's network in JAX, (1797, 1797, 10, 10) numbers of float32 (1.3 GB), within 256 MiB.
 """
 
-import gc
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import jacgram
-from benchmarks.budget import resident
+from benchmarks.apart import ROOT, apart
+from benchmarks.growth import growth
 from jacgram.demo import digits
-from jacgram.execute.memory import give_back
 from jacgram.operator.tiles import TileKernel
 
 N, MEMORY = 1797, "256MiB"
-ROOT = Path(__file__).parents[1]
 
 
 def problem():
@@ -34,12 +31,12 @@ def grow(path):
     """Growth of this process while the kernel is written, and the time it takes; the tiles computed alone as well."""
     f, params, x = problem()
     jacgram.ntk(f, x[:4], params=params)
-    gc.collect()
-    give_back()
-    Path("/proc/self/clear_refs").write_text("5")
-    before, start = resident("VmRSS"), time.perf_counter()
-    jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True)
-    print(json.dumps({"grown": resident("VmHWM") - before, "seconds": time.perf_counter() - start}))
+
+    def write():
+        jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True)
+
+    start = time.perf_counter()
+    return {"grown": growth(write), "seconds": time.perf_counter() - start}
 
 
 def unstored(path):
@@ -57,7 +54,7 @@ def unstored(path):
     TileKernel.block = timed
     jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True)
     whole = time.perf_counter() - begun
-    print(json.dumps({"tiles": sum(seconds), "seconds": whole, "count": len(seconds)}))
+    return {"tiles": sum(seconds), "seconds": whole, "count": len(seconds)}
 
 
 def on_two_workers(path):
@@ -68,16 +65,7 @@ def on_two_workers(path):
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         start = time.perf_counter()
         jacgram.write_ntk(path, f, x, params=params, memory=MEMORY, overwrite=True, executor=jacgram.Dask(client))
-        print(json.dumps({"seconds": time.perf_counter() - start}))
-
-
-PARTS = {part.__name__: part for part in (grow, unstored, on_two_workers)}
-
-
-def apart(part, path):
-    command = [sys.executable, "-m", "benchmarks.storing", part, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return json.loads(done.stdout.splitlines()[-1])
+        return {"seconds": time.perf_counter() - start}
 
 
 def check(path):
@@ -96,7 +84,7 @@ def check(path):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "k.zarr"
-        grown = apart("grow", path)
+        grown = apart(grow, str(path))
         print(f"written in {grown['seconds']:.1f} s; grew by {grown['grown'] / 2**20:.0f} MiB of {MEMORY}")
         print(f"sampled blocks differ from those in memory by {check(path):.0e}")
         code = ROOT / "tests" / "operator" / "top_eigenvalues.py"
@@ -111,15 +99,15 @@ def main():
         dense = eigsh(matrix, k=10, return_eigenvectors=False)
         print(f"differ from those of the matrix in memory by {np.abs(np.sort(values) / np.sort(dense) - 1).max():.0e}")
         del whole, matrix
-        alone = apart("unstored", path)
+        alone = apart(unstored, str(path))
         ratio = alone["seconds"] / alone["tiles"]
         print(
             f"{alone['count']} tiles alone {alone['tiles']:.1f} s, with storing {alone['seconds']:.1f} s: {ratio:.2f}"
         )
-        two = apart("on_two_workers", path)
+        two = apart(on_two_workers, str(path))
         ratio = two["seconds"] / grown["seconds"]
         print(f"Dask, 2 workers {two['seconds']:.1f} s against {grown['seconds']:.1f} s: {ratio:.2f}")
 
 
 if __name__ == "__main__":
-    PARTS[sys.argv[1]](sys.argv[2]) if len(sys.argv) > 1 else main()
+    main()

@@ -6,16 +6,13 @@ Width 512, 4 layers, 64 tokens, 10 outputs. The other side holds both Jacobians:
 """
 
 import argparse
-import json
 import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import torch
 
 import jacgram
+from benchmarks.apart import apart
 from benchmarks.models_torch import MODELS
 from benchmarks.torch_func import contraction
 
@@ -25,7 +22,7 @@ def peak_bytes():
 
 
 def run(who, n, memory):
-    """Growth of this process, the time taken and the kernel's corner, as JSON."""
+    """Growth of this process, the time taken and the kernel's corner."""
     module, make = MODELS["transformer"](width=512, blocks=4, length=64, heads=8)
     x1, x2 = make(n, 0), make(n, 1)
     module(x1[:1])
@@ -33,28 +30,20 @@ def run(who, n, memory):
     kernel = contraction(module, x1, x2) if who == "peer" else jacgram.ntk(module, x1, x2, memory=memory)
     taken = time.perf_counter() - start
     corner = kernel.detach()[:2, :2].flatten().tolist()
-    print(json.dumps({"bytes": peak_bytes() - before, "seconds": taken, "corner": corner}))
-
-
-def apart(who, n, memory):
-    command = [sys.executable, "-m", "benchmarks.torch_memory", "--who", who, "--n", str(n), "--memory", memory]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    return {"bytes": peak_bytes() - before, "seconds": taken, "corner": corner}
 
 
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("--who", choices=["peer", "ours"])
     options.add_argument("--n", type=int, default=16)
     options.add_argument("--memory", default="2GiB")
     chosen = options.parse_args()
-    if chosen.who:
-        run(chosen.who, chosen.n, chosen.memory)
-        return
-    ours, theirs = (apart(who, chosen.n, chosen.memory) for who in ("ours", "peer"))
+    ours = apart(run, "ours", chosen.n, chosen.memory)
     print(f"jacgram: {ours['bytes'] / 2**20:.0f} MiB, {ours['seconds']:.1f} s")
-    if theirs is None:
-        print("torch.func, both Jacobians contracted: did not end (out of memory)")
+    try:
+        theirs = apart(run, "peer", chosen.n, chosen.memory)
+    except RuntimeError as error:
+        print(f"torch.func, both Jacobians contracted: {error}")
         return
     gap = max(abs(torch.tensor(ours["corner"]) - torch.tensor(theirs["corner"]))) / max(map(abs, theirs["corner"]))
     print(f"torch.func, both Jacobians contracted: {theirs['bytes'] / 2**20:.0f} MiB, {theirs['seconds']:.1f} s")
