@@ -10,21 +10,21 @@ from torch.nn import functional
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def normal(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 + seed)).to(DEVICE)
+
+
 def fcn(width=1024, depth=5, outputs=10):
     sizes = [784, *[width] * depth]
     hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(width, outputs)), lambda n, seed: _inputs(seed, n, 784)
-
-
-def _inputs(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 + seed)).to(DEVICE)
+    return nn.Sequential(*hidden, nn.Linear(width, outputs)), lambda n, seed: normal(seed, n, 784)
 
 
 def cnn(channels=32, outputs=10):
     sizes = [3, channels, channels, channels]
     layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
     head = nn.Linear(32 * 32 * channels, outputs)
-    return nn.Sequential(*layers, nn.Flatten(), head), lambda n, seed: _inputs(seed, n, 3, 32, 32)
+    return nn.Sequential(*layers, nn.Flatten(), head), lambda n, seed: normal(seed, n, 3, 32, 32)
 
 
 class Block(nn.Module):
@@ -60,15 +60,15 @@ class ResNet(nn.Module):
 
 
 def resnet():
-    return ResNet(), lambda n, seed: _inputs(seed, n, 3, 32, 32)
+    return ResNet(), lambda n, seed: normal(seed, n, 3, 32, 32)
 
 
 class TransformerBlock(nn.Module):
     """A pre-norm block with fused queries, keys and values."""
 
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, causal=False):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -76,8 +76,10 @@ class TransformerBlock(nn.Module):
     def forward(self, x):
         n, t, width = x.shape
         parts = self.qkv(self.norm1(x)).reshape(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        weights = torch.softmax(parts[0] @ parts[1].transpose(-1, -2) / (width / self.heads) ** 0.5, -1)
-        x = x + self.out((weights @ parts[2]).transpose(1, 2).reshape(n, t, width))
+        scores = parts[0] @ parts[1].transpose(-1, -2) / (width / self.heads) ** 0.5
+        if self.causal:
+            scores = scores.masked_fill(torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1), -1e9)
+        x = x + self.out((torch.softmax(scores, -1) @ parts[2]).transpose(1, 2).reshape(n, t, width))
         return x + self.down(functional.gelu(self.up(self.norm2(x))))
 
 
@@ -107,7 +109,7 @@ class Transformer(nn.Module):
 
 
 def transformer(**sizes):
-    return Transformer(**sizes), lambda n, seed: _inputs(seed, n, sizes.get("length", 32), 64)
+    return Transformer(**sizes), lambda n, seed: normal(seed, n, sizes.get("length", 32), 64)
 
 
 def seeded(make):

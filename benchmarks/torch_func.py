@@ -13,26 +13,37 @@ from benchmarks.models_torch import MODELS
 from benchmarks.stopwatch import HEAD, attempt
 
 
-def contraction(module, x1, x2):
-    """Both Jacobians, contracted."""
+def _per_example(module, x):
+    """The parameters, the module on one example with its outputs in a row, and the kernel's last axes."""
     params = {name: leaf.detach() for name, leaf in module.named_parameters()}
-    one = lambda p, x: functional_call(module, p, (x[None],))[0]
-    left, right = (vmap(jacrev(one), (None, 0))(params, x) for x in (x1, x2))
+    outputs = module(x[:1]).shape[1:]
+    return params, lambda p, x: functional_call(module, p, (x[None],)).flatten(), (*outputs, *outputs)
+
+
+def contraction(module, x1, x2, *, vmapped=True):
+    """Both Jacobians, contracted; example by example for what ``vmap`` cannot do."""
+    params, one, outputs = _per_example(module, x1)
+    rows = vmap(jacrev(one), (None, 0)) if vmapped else lambda p, x: _stacked([jacrev(one)(p, row) for row in x])
+    left, right = rows(params, x1), rows(params, x2)
     pairs = ((left[name].flatten(2), right[name].flatten(2)) for name in params)
-    return sum(torch.einsum("nip,mjp->nmij", a, b) for a, b in pairs)
+    kernel = sum(torch.einsum("nip,mjp->nmij", a, b) for a, b in pairs)
+    return kernel.reshape(len(x1), len(x2), *outputs)
+
+
+def _stacked(trees):
+    return {name: torch.stack([tree[name] for tree in trees]) for name in trees[0]}
 
 
 def products(module, x1, x2):
     """jvp after vjp for each pair of examples, vmapped over the identity."""
-    params = {name: leaf.detach() for name, leaf in module.named_parameters()}
-    one = lambda p, x: functional_call(module, p, (x[None],))[0]
+    params, one, outputs = _per_example(module, x1)
 
     def pair(a, b):
         output, pull = vjp(lambda p: one(p, b), params)
         column = lambda e: jvp(lambda p: one(p, a), (params,), pull(e))[1]
         return vmap(column, out_dims=1)(torch.eye(output.numel(), device=output.device))
 
-    return vmap(vmap(pair, (None, 0)), (0, None))(x1, x2)
+    return vmap(vmap(pair, (None, 0)), (0, None))(x1, x2).reshape(len(x1), len(x2), *outputs)
 
 
 def main():
