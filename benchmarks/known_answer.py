@@ -3,14 +3,13 @@
 python -m benchmarks.known_answer
 """
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jacgram
-from benchmarks.stopwatch import HEAD, duel
+from benchmarks.growth import MIB
+from benchmarks.stopwatch import HEAD, duel, medians
 
 SIZES = ((10_000, 5), (100_000, 50), (10_000, 500))
 
@@ -40,20 +39,19 @@ def ours(F, x1, x2):
 
 def main():
     print(HEAD)
+    memory = []
     for n, m in SIZES:
         arrays = problem(n, m)
-        theirs = lambda arrays=arrays: known_answer(*arrays).block_until_ready()
-        mine = lambda arrays=arrays: ours(*arrays).block_until_ready()
+        theirs = lambda arrays=arrays: known_answer(*arrays)
+        mine = lambda arrays=arrays: ours(*arrays)
         print(duel(f"N = {n}, M = {m}", theirs, mine, rounds=50).row())
         temporary = [k.lower(*arrays).compile().memory_analysis().temp_size_in_bytes for k in (known_answer, ours)]
-        print(f"    temporary memory: {temporary[0] / 2**20:.3g} MiB and {temporary[1] / 2**20:.3g} MiB")
+        memory.append("{:.3g} and {:.3g}".format(*(size / MIB for size in temporary)))
+    print(f"\nTemporary memory of peer and ours, MiB: {', '.join(memory)}")
     F, x1, x2 = problem(*SIZES[0])
-    times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        jacgram.gram(lambda x: f(F, x), x1, x2).block_until_ready()
-        times.append(time.perf_counter() - start)
-    print(f"an eager call, f made anew each time: median {np.median(times[1:]) * 1e3:.2f} ms")
+    eager = lambda: jacgram.gram(lambda x: f(F, x), x1, x2)
+    eager()
+    print(f"An eager call, f made anew each time: median {medians({'': eager}, 20)[''] * 1e3:.2f} ms")
 
 
 if __name__ == "__main__":

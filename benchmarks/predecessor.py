@@ -79,6 +79,23 @@ def settle():
     jacgram.plan(lambda w, x: x @ w, jnp.ones((2, 2)), params=jnp.ones((2, 2)))
 
 
+def fight(kernel, ask, rounds, batch):
+    """Median seconds of a call, the peer's and ours, in turn."""
+    theirs, ours = [], []
+    for _ in range(rounds):
+        theirs += ask(f"time {batch}")
+        ours += [seconds(kernel) for _ in range(batch)]
+    return statistics.median(theirs), statistics.median(ours)
+
+
+def agreed(name, found, expected):
+    """Their difference, if it is small enough."""
+    error = difference(found, expected)
+    if not error < TOLERANCE:
+        raise AssertionError(f"{name}: results differ by {error:.1e}")
+    return error
+
+
 def compare(name, n):
     """One row of the table."""
     settle()
@@ -89,14 +106,9 @@ def compare(name, n):
     kernel = lambda: program(params, x1, x2)
     result = host(kernel())
     with opponent(name, n) as (about, expected, ask):
-        ours, theirs = [], []
-        for _ in range(ROUNDS):
-            theirs += ask(f"time {BATCH}")
-            ours += [seconds(kernel) for _ in range(BATCH)]
+        a, b = fight(kernel, ask, ROUNDS, BATCH)
         grown = ask("growth"), growth(kernel, apart=True)
-    error = difference(result, expected)
-    assert error < TOLERANCE, f"{name}: results differ by {error:.1e}"
-    a, b = statistics.median(theirs), statistics.median(ours)
+    error = agreed(name, result, expected)
     rate = product_rate("jax")
     share = jacgram.plan(f, x1, x2, params=params).flops / b / rate
     return (
