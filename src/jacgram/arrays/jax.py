@@ -11,6 +11,7 @@ import numpy as np
 
 from jacgram.arrays.base import Arrays
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
+from jacgram.arrays.jax_products import contract
 
 
 class JaxArrays(Arrays):
@@ -19,6 +20,8 @@ class JaxArrays(Arrays):
     name = "jax"
 
     def einsum(self, spec: str, *operands: Any) -> Any:
+        if len(operands) == 2:
+            return contract(spec, *operands)
         return jnp.einsum(spec, *operands, precision=jax.lax.Precision.HIGHEST)
 
     def asarray(self, value: Any, like: Any) -> Any:

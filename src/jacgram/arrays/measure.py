@@ -19,7 +19,7 @@ import numpy as np
 from jacgram.arrays.base import Arrays
 from jacgram.plan.device import Device
 
-_VERSION = 3
+_VERSION = 4
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -55,7 +55,7 @@ def measure(xp: Arrays, name: str) -> Device:
 
     products: list[tuple[float, float]] = []
     for side in _SIDES:
-        inner = max(side, 256)
+        inner = max(side, 512)
         batch = max(1, 2**25 // (side * inner * inner))
         seconds = xp.seconds(
             lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, side, inner), draw(batch, inner, inner)

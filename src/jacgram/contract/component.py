@@ -9,13 +9,15 @@ from typing import Any
 from jacgram.arrays import Arrays
 from jacgram.contract import operands
 from jacgram.contract.labelled import Labelled, Shared, einsum
+from jacgram.contract.panels import in_panels
 from jacgram.contract.rows import Part, side_rows
 from jacgram.contract.windows import offsets
 from jacgram.core.uses import Conv, Use
 from jacgram.plan.assembly import Assembly, Stack, assemble
 from jacgram.plan.choose import Choice
 from jacgram.plan.components import Component, Form
-from jacgram.plan.network import Tree, steps
+from jacgram.plan.network import Step, Tree, steps
+from jacgram.plan.triangle import Triangle
 from jacgram.plan.wanted import Wanted
 
 
@@ -43,18 +45,19 @@ def contract(
     dtype: str,
     *,
     conjugate: bool,
+    panels: int = 1,
 ) -> Any:
     """The component's part of the block of ``wanted``: an array with axes ``wanted.block``.
 
-    With ``conjugate``, side 2's rows enter conjugated: J1 J2ᴴ.
+    With ``conjugate``, side 2's rows enter conjugated: J1 J2ᴴ. With several ``panels``, entries below them are zero.
     """
+    triangle = Triangle.of(wanted, panels, one=_is_one(component, sides))
     if choice.tree is None:
-        return _rows_product(xp, component, choice, wanted, sides, dtype, conjugate=conjugate)
+        return _rows_product(xp, component, choice, wanted, sides, dtype, triangle, conjugate=conjugate)
     assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
     sizes = dict(wanted.sizes)
-    one = _is_one(component, sides)
     cotangents = _both(
-        one,
+        triangle.one,
         assembly,
         lambda stack, side: operands.cotangent(
             xp, stack, side.uses, side.seeds, [sizes[x] for x in stack.seeds], dtype
@@ -66,12 +69,15 @@ def contract(
     total = None
     for offset in _offsets(component, sides[0].uses, choice):
         activations = _both(
-            one, assembly, lambda stack, side, at=offset: operands.activation(xp, stack, side.uses, dtype, at), sides
+            triangle.one,
+            assembly,
+            lambda stack, side, at=offset: operands.activation(xp, stack, side.uses, dtype, at),
+            sides,
         )
         if conjugate and activations[1] is not None and component.form is Form.NETWORK:
             activations[1] = activations[1].conj(xp)
         every = [x for pair in zip(activations, cotangents, strict=True) for x in pair if x is not None]
-        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype, one=one)
+        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype, triangle)
         total = block if total is None else total + block
     return total
 
@@ -115,15 +121,14 @@ def _sliced(
     every: Sequence[Labelled],
     wanted: Wanted,
     dtype: str,
-    *,
-    one: bool,
+    triangle: Triangle,
 ) -> Any:
     def run(start: Any, size: int) -> Any:
         label = choice.slice_label
-        shared = Shared() if one else None
+        shared = Shared() if triangle.one else None
         cut = every if label is None else [_cut(xp, x, label, start, size, shared) for x in every]
         met = _meet(xp, cut, assembly, dtype) if component.form is Form.TABLE else cut
-        return _run(xp, assembly, tree, met, shared)
+        return _run(xp, assembly, tree, met, wanted, triangle, shared)
 
     size = dict(assembly.sizes)[choice.slice_label] if choice.slice_label else 0
     return accumulate(xp, run, size, choice, wanted, dtype, every[-1].array)
@@ -161,17 +166,44 @@ def _cut(xp: Arrays, operand: Labelled, label: str, start: Any, size: int, share
     return operand.slice(xp, label, start, size) if shared is None else shared.slice(xp, operand, label, start, size)
 
 
-def _run(xp: Arrays, assembly: Assembly, tree: Tree, every: Sequence[Labelled], shared: Shared | None) -> Any:
-    arrays: list[Labelled | None] = list(every)
-    for step in steps(assembly.network, tree):
+def _run(
+    xp: Arrays,
+    assembly: Assembly,
+    tree: Tree,
+    every: Sequence[Labelled],
+    wanted: Wanted,
+    triangle: Triangle,
+    shared: Shared | None,
+) -> Any:
+    todo = steps(assembly.network, tree)
+    arrays: list[Labelled | None] = [*every, *(None for _ in todo)]
+    own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
+    joint = [position for position in range(len(todo)) if position not in own]
+    _steps(xp, todo, own, arrays, shared)
+
+    def panel(cut: Callable[[Labelled], Labelled]) -> Any:
+        inner = [None if x is None else cut(x) for x in arrays]
+        arrays[:] = inner if triangle.panels == 1 else arrays  # an eager framework frees what no later step reads
+        _steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared)
+        result = inner[-1]
+        assert result is not None
+        return result.array
+
+    return in_panels(xp, triangle, wanted, panel)
+
+
+def _steps(
+    xp: Arrays, todo: Sequence[Step], positions: Sequence[int], arrays: list[Labelled | None], shared: Shared | None
+) -> None:
+    """Takes these steps, each result in its place; operands are dropped as they are used up."""
+    given = len(arrays) - len(todo)
+    multiply = einsum if shared is None else shared.einsum
+    for position in positions:
+        step = todo[position]
         left, right = arrays[step.left], arrays[step.right]
         assert left is not None and right is not None
-        arrays[step.left] = arrays[step.right] = None  # an eager framework frees what no later step reads
-        multiply = einsum if shared is None else shared.einsum
-        arrays.append(multiply(xp, step.out, left, right))
-    result = arrays[-1]
-    assert result is not None
-    return result.array
+        arrays[step.left] = arrays[step.right] = None
+        arrays[given + position] = multiply(xp, step.out, left, right)
 
 
 def _rows_product(
@@ -181,12 +213,12 @@ def _rows_product(
     wanted: Wanted,
     sides: tuple[Factors, Factors],
     dtype: str,
+    triangle: Triangle,
     *,
     conjugate: bool,
 ) -> Any:
     sizes = dict(wanted.sizes)
     view = component.view
-    one = _is_one(component, sides)
     roles = ((component.left, wanted.example1, wanted.seeds1), (component.right, wanted.example2, wanted.seeds2))
 
     def run(start: Any, size: int) -> Any:
@@ -194,14 +226,14 @@ def _rows_product(
         rows: list[Labelled] = []
         flat = None
         for side, (factors, example, seeds) in zip(sides, roles, strict=True):
-            if flat is None or not one:
+            if flat is None or not triangle.one:
                 size_of_leaf = side.leaf_sizes[component.leaf]
                 flat = side_rows(xp, factors, side.uses, side.seeds, dtype, view, size_of_leaf, part)
             lead = () if example is None else (flat.shape[0],)
             shaped = xp.reshape(flat, (*lead, *(sizes[x] for x in seeds), flat.shape[-1]))
             rows.append(Labelled((*(() if example is None else (example,)), *seeds, "w"), shaped))
         right = rows[1].conj(xp) if conjugate else rows[1]
-        return einsum(xp, wanted.block, rows[0], right).array
+        return in_panels(xp, triangle, wanted, lambda cut: einsum(xp, wanted.block, cut(rows[0]), cut(right)).array)
 
     size = 0 if choice.slice_label is None or view is None else view.shape[int(choice.slice_label[1:])]
     return accumulate(xp, run, size, choice, wanted, dtype, sides[0].uses[component.left[0].use].cotangent)

@@ -21,6 +21,7 @@ from jacgram.core.frontend import Side
 from jacgram.core.uses import Use
 from jacgram.plan.plan import Plan
 from jacgram.plan.task import Task
+from jacgram.plan.triangle import panel_size
 from jacgram.plan.wanted import Wanted
 
 Results = list[list[Any]]
@@ -51,8 +52,14 @@ class StructuredKernel:
             results = self._over_seeds(self._tiles.zeros(self.sides[0].arrays()[0]))
         if not self.task.hermitian:
             return results
-        tile = self.plan.tile[0] if self.task.triangle and self.plan.tile[0] < self.plan.examples[0] else None
-        return symmetrize(self.xp, self.task, results, tile, conjugate=self.conjugate)
+        return symmetrize(self.xp, self.task, results, self._computed_tile, conjugate=self.conjugate)
+
+    @property
+    def _computed_tile(self) -> int | None:
+        """Examples of a tile or panel, where what is below is still zero; None where all was computed."""
+        if self.plan.panels > 1:
+            return panel_size(self.plan.examples[0], self.plan.panels)
+        return self.plan.tile[0] if self.task.triangle and self.plan.tile[0] < self.plan.examples[0] else None
 
     @property
     def _tiles(self) -> Tiles:

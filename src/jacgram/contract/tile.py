@@ -73,7 +73,10 @@ class Tiles:
         blocks: dict[int, Any] = {}
         for leaf in self.plan.leaves[position]:
             component = self.task.components[leaf.component]
-            part = contract(self.xp, component, leaf.choice, wanted, factors, self.task.dtype, conjugate=self.conjugate)
+            part = contract(
+                self.xp, component, leaf.choice, wanted, factors, self.task.dtype,
+                conjugate=self.conjugate, panels=max(self.plan.panels, 1),
+            )  # fmt: skip
             key = component.leaf if self.by_leaf else 0
             blocks[key] = part if key not in blocks else blocks[key] + part
         return [self._arranged(wanted, blocks.get(key)) for key in range(self.copies)]

@@ -17,6 +17,7 @@ from jacgram.plan.components import Component, Form
 from jacgram.plan.device import Device
 from jacgram.plan.factors import row_entries
 from jacgram.plan.network import Network, Tree, order_name, product, steps, trees
+from jacgram.plan.triangle import Triangle
 from jacgram.plan.wanted import Wanted
 
 _MAX_WINDOWS = 64  # a loop over more window offsets than this would make long programs; patches are formed instead
@@ -47,23 +48,36 @@ class Choice:
     seconds: float
 
 
-def choose(component: Component, wanted: Wanted, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
-    """The fastest candidate within ``allowed_bytes`` of working set; the smallest one if none fits."""
-    options = [_best(problem, device, itemsize, allowed_bytes) for problem in _problems(component, wanted, itemsize)]
+def choose(
+    component: Component,
+    wanted: Wanted,
+    device: Device,
+    itemsize: int,
+    allowed_bytes: int,
+    triangle: Triangle | None = None,
+) -> Choice:
+    """The fastest candidate within ``allowed_bytes`` of working set; the smallest one if none fits.
+
+    With ``triangle``, both sides are one and so much of the result is computed; None for two sides.
+    """
+    triangle = triangle or Triangle.of(wanted, 1, one=False)
+    problems = _problems(component, wanted, itemsize, triangle)
+    options = [_best(problem, device, itemsize, allowed_bytes) for problem in problems]
     if component.form is not Form.NETWORK:
-        options += _rows_candidates(component, wanted, device, itemsize)
+        options += _rows_candidates(component, wanted, device, itemsize, triangle)
     return _pick(options, allowed_bytes)
 
 
 def candidates(component: Component, wanted: Wanted, device: Device, itemsize: int) -> Iterator[Choice]:
     """Every order with every slice, likely or not."""
-    for problem in _problems(component, wanted, itemsize):
+    everything = Triangle.of(wanted, 1, one=False)
+    for problem in _problems(component, wanted, itemsize, everything):
         for tree in trees(len(problem.network.operands)):
             whole = _choice(problem, tree, device, itemsize)
             yield whole
             yield from _sliced(problem, tree, device, itemsize)
     if component.form is not Form.NETWORK:
-        yield from _rows_candidates(component, wanted, device, itemsize)
+        yield from _rows_candidates(component, wanted, device, itemsize, everything)
 
 
 def _pick(options: Sequence[Choice], allowed_bytes: int) -> Choice:
@@ -83,6 +97,7 @@ class _Problem:
         repeats: how often it is contracted: once for each window offset that is looped over.
         loop_windows: whether window offsets are looped over.
         formed_bytes: bytes of operands that have to be formed: stacked, patched, compared.
+        triangle: how much of the result is computed where both sides are one.
     """
 
     network: Network
@@ -90,19 +105,20 @@ class _Problem:
     repeats: int
     loop_windows: bool
     formed_bytes: int
+    triangle: Triangle
 
 
-def _problems(component: Component, wanted: Wanted, itemsize: int) -> list[_Problem]:
+def _problems(component: Component, wanted: Wanted, itemsize: int, triangle: Triangle) -> list[_Problem]:
     """The networks that a component may be contracted as: with patches, and window by window."""
     if component.form is Form.ROWS:
         return []
     windows = component.left[0].window
     count = math.prod(component.left[0].sizes()[x] for x in windows)
     loops = (False, True) if 1 < count <= _MAX_WINDOWS else (False,)
-    return [_problem(component, assemble(component, wanted, loop_windows=loop), itemsize) for loop in loops]
+    return [_problem(component, assemble(component, wanted, loop_windows=loop), itemsize, triangle) for loop in loops]
 
 
-def _problem(component: Component, assembly: Assembly, itemsize: int) -> _Problem:
+def _problem(component: Component, assembly: Assembly, itemsize: int, triangle: Triangle) -> _Problem:
     sizes = dict(assembly.sizes)
     formed = 0
     for part in assembly.stacks:
@@ -115,7 +131,7 @@ def _problem(component: Component, assembly: Assembly, itemsize: int) -> _Proble
     repeats = math.prod(sizes[x] for x in assembly.windows)
     used = {x for labels in (*assembly.network.operands, assembly.network.out) for x in labels}
     kept = tuple((x, n) for x, n in assembly.sizes if x in used)
-    return _Problem(assembly.network, kept, repeats, bool(assembly.windows), formed * itemsize)
+    return _Problem(assembly.network, kept, repeats, bool(assembly.windows), formed * itemsize, triangle)
 
 
 @lru_cache(maxsize=4096)
@@ -141,6 +157,7 @@ def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) 
 
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
+_TURN = 4  # a transposing copy reads and writes, and does so out of order
 
 
 def _choice(
@@ -154,24 +171,30 @@ def _choice(
     base = len(problem.network.operands)
     made: dict[int, int] = {}
     for position, step in enumerate(steps(problem.network, tree)):
-        cost = product(step, sizes)
-        flops += cost.flops
+        if problem.triangle.is_second(step):
+            continue  # the same numbers as the first side's
+        times, here = problem.triangle.panel(step, sizes)
+        cost = product(step, here)
+        out_bytes = times * cost.entries[2] * itemsize
+        alive += out_bytes
+        flops += times * cost.flops
         reads_s = 0.0
         for operand, labels, entries in zip(
             (step.left, step.right), (step.left_labels, step.right_labels), cost.entries[:2], strict=True
         ):
-            # An operand of the network lies where it was made, however thinly sliced; slices are copied out.
+            # An operand of the network lies where it was made, however thinly sliced. Slices and panels are copied.
             given = operand < base
-            lies_in = math.prod(whole[x] for x in labels) if given else entries
-            copies = 3 if given and label in labels else 1
-            reads_s += copies * device.copy_s(entries * itemsize, lies_in * itemsize)
-        out_bytes = cost.entries[2] * itemsize
-        seconds += device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes, out_bytes))
-        alive += out_bytes
+            lies_in = math.prod(whole[x] for x in labels) * itemsize if given else alive
+            copies = 3 if times > 1 or (given and label in labels) else 1
+            reads_s += copies * device.copy_s(entries * itemsize, lies_in)
+        seconds += times * device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes / times, alive))
+        seconds += times * device.copy_s(_TURN * cost.turned_entries * itemsize, alive)
         peak = max(peak, alive)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
         made[base + position] = out_bytes
-    formed_s = device.copy_s(3 * problem.formed_bytes, problem.formed_bytes) if problem.formed_bytes else 0.0
+    once_s = device.fresh_s(peak)
+    if problem.formed_bytes:
+        once_s += device.copy_s(3 * problem.formed_bytes, problem.formed_bytes)
     return Choice(
         order=order_name(problem.network, tree),
         tree=tree,
@@ -180,7 +203,7 @@ def _choice(
         loop_windows=problem.loop_windows,
         flops=flops * count * problem.repeats,
         peak_bytes=peak + problem.formed_bytes,
-        seconds=seconds * count * problem.repeats + formed_s,
+        seconds=seconds * count * problem.repeats + once_s,
     )
 
 
@@ -188,7 +211,12 @@ def _arithmetic_s(problem: _Problem, tree: Tree, device: Device, itemsize: int) 
     """Time of an order's arithmetic alone: what no slicing can go below."""
     sizes = dict(problem.sizes)
     made = steps(problem.network, tree)
-    return problem.repeats * sum(device.product_s(product(step, sizes), itemsize, 0.0, 0.0) for step in made)
+    total = 0.0
+    for step in made:
+        if not problem.triangle.is_second(step):
+            times, here = problem.triangle.panel(step, sizes)
+            total += times * device.product_s(product(step, here), itemsize, 0.0, 0.0)
+    return problem.repeats * total
 
 
 def _sliced(problem: _Problem, tree: Tree, device: Device, itemsize: int) -> Iterator[Choice]:
@@ -203,7 +231,9 @@ def _sliced(problem: _Problem, tree: Tree, device: Device, itemsize: int) -> Ite
             yield _choice(problem, tree, device, itemsize, label, chunk)
 
 
-def _rows_candidates(component: Component, wanted: Wanted, device: Device, itemsize: int) -> Iterator[Choice]:
+def _rows_candidates(
+    component: Component, wanted: Wanted, device: Device, itemsize: int, triangle: Triangle
+) -> Iterator[Choice]:
     """Rows of unlike uses, summed and multiplied, whole or in slices of one weight axis."""
     sizes = dict(wanted.sizes)
     side_size = lambda labels: math.prod(sizes[x] for x in labels if x is not None)  # noqa: E731
@@ -212,8 +242,8 @@ def _rows_candidates(component: Component, wanted: Wanted, device: Device, items
     view = component.view
     entries = view.size if view else max(f.view.size for f in (*component.left, *component.right))
     flops = sum(2 * rows1 * row_entries(f) for f in component.left)
-    flops += sum(2 * rows2 * row_entries(f) for f in component.right)
-    flops += 2 * rows1 * rows2 * entries
+    flops += 0 if triangle.one else sum(2 * rows2 * row_entries(f) for f in component.right)
+    flops += round(2 * rows1 * rows2 * entries * triangle.share)
     axes = [(None, 1)] if view is None else [(None, 1), *((f"w{a}", n) for a, n in enumerate(view.shape) if n > 1)]
     for label, size in axes:
         if label is not None and not _row_sliceable(component, label):

@@ -1,7 +1,8 @@
 """What a device can do, in a few measured figures, and the time a product or a copy takes on it by that account.
 
-A roofline: a product takes the longer of its arithmetic, at a rate that depends on its thinnest side, and of reading
-its operands, at a rate that depends on whether an array fits the caches; writing its result comes on top.
+A roofline: a product takes the longer of its arithmetic and of reading its operands, at a rate that depends on whether
+an array fits the caches; writing its result comes on top. Each thin side slows the arithmetic down by itself: what a
+product by slivers of 16 takes longer than one by large matrices, it takes for each of its three sides that is a sliver.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Device:
 
     Attributes:
         name: what was measured.
-        products: (thinnest side, rate in flop/s) of float32 matrix products, by growing side.
+        products: (side, rate in flop/s) of float32 matrix products with one side of this size, by growing side.
         copies: (size in bytes, rate in bytes/s) of reading and writing an array, by growing size.
         call_s: seconds of overhead of one array operation.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
@@ -50,12 +51,18 @@ class Device:
 
         Reads run ahead of the arithmetic; a result that leaves the caches is waited for, and so is its fresh memory.
         """
-        rate = _interpolate(self.products, min(product.m, product.n, product.k))
-        return max(product.flops * (itemsize / 4) / rate, reads_s) + writes_s + self.call_s
+        fastest = 1 / self.flops_per_s
+        slower = (1 / _interpolate(self.products, side) - fastest for side in (product.m, product.n, product.k))
+        per_flop_s = fastest + sum(max(extra, 0.0) for extra in slower)
+        return max(product.flops * (itemsize / 4) * per_flop_s, reads_s) + writes_s + self.call_s
 
     def copy_s(self, n_bytes: float, lies_in: float) -> float:
         """Seconds to read or write so many bytes of an array of ``lies_in`` bytes."""
         return n_bytes / _interpolate(self.copies, lies_in)
+
+    def fresh_s(self, n_bytes: float) -> float:
+        """Seconds that the system takes to clear so much working memory, once; a few megabytes are reused."""
+        return max(n_bytes - _REUSED_BYTES, 0.0) / self.copies[-1][1]
 
     def to_json(self) -> str:
         """The figures as JSON text."""
@@ -69,6 +76,9 @@ class Device:
         return Device(
             str(fields["name"]), products, copies, float(fields["call_s"]), float(fields.get("overhead", 1.0))
         )
+
+
+_REUSED_BYTES = 1 << 22
 
 
 def _interpolate(table: Sequence[tuple[float, float]], at: float) -> float:

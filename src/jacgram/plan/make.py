@@ -18,6 +18,7 @@ from jacgram.plan.factors import Factor
 from jacgram.plan.plan import LeafPlan, Plan
 from jacgram.plan.strategies import Auto, Materialize, MatrixFree, Method, Structured
 from jacgram.plan.task import SideShapes, Task, struct_bytes
+from jacgram.plan.triangle import PANELS, Triangle
 from jacgram.plan.wanted import Wanted
 
 _WORKSPACE = 3  # live copies of the largest per-example array during a backward pass, beside what is kept
@@ -75,7 +76,8 @@ def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Pla
     """Tiles as large as the budget allows; then, if one example's factors exceed it, blocks of its seeds."""
     tile = max(task.sides[0].n, 1), max(task.sides[1].n, 1)
     seeds = (0, 0)
-    plan = _tiled(task, name, tile, seeds, budget_bytes, device)
+    panels = [b for b in PANELS if b <= tile[0]] if task.triangle else [int(task.hermitian)]
+    plan = min((_tiled(task, name, tile, seeds, budget_bytes, device, b) for b in panels), key=lambda p: p.seconds)
     while plan.peak_bytes > budget_bytes:
         smaller = _smaller_tile(task, tile)
         if smaller == tile:
@@ -123,7 +125,13 @@ def _fewer_seeds(task: Task, seeds: tuple[int, int]) -> tuple[int, int]:
 
 
 def _tiled(
-    task: Task, name: str, tile: tuple[int, int], seeds: tuple[int, int], budget_bytes: int, device: Device
+    task: Task,
+    name: str,
+    tile: tuple[int, int],
+    seeds: tuple[int, int],
+    budget_bytes: int,
+    device: Device,
+    panels: int = 0,
 ) -> Plan:
     size = itemsize(task.dtype)
     shares = _seed_shares(task, seeds)
@@ -136,8 +144,9 @@ def _tiled(
         wanted = pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile)
         block = math.prod(wanted.block_shape) * size
         allowed = max(budget_bytes - held_bytes - 2 * block, 0)
+        triangle = Triangle.of(wanted, panels, one=panels > 0 and pair.output1 == pair.output2)
         chosen = tuple(
-            _leaf_plan(task, position, component, choose(component, wanted, device, size, allowed))
+            _leaf_plan(task, position, component, choose(component, wanted, device, size, allowed, triangle))
             for position, component in enumerate(task.components)
         )
         leaves.append(chosen)
@@ -166,6 +175,7 @@ def _tiled(
         dtype=task.dtype,
         pass_blocks=(task.sides[0].pass_block, task.sides[1].pass_block),
         notes=tuple(dict.fromkeys(reason for row in leaves for leaf in row for reason in leaf.fallbacks)),
+        panels=panels,
     )
 
 

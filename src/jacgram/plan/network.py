@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 Label = str
 Tree = int | tuple["Tree", "Tree"]
@@ -41,6 +42,8 @@ class Step:
     left_labels: tuple[Label, ...]
     right_labels: tuple[Label, ...]
     out: tuple[Label, ...]
+    sides: frozenset[str] = frozenset()
+    """Sides, ``"1"`` and ``"2"``, whose operands have a share in the result."""
 
 
 @lru_cache(maxsize=4096)
@@ -87,6 +90,7 @@ def _spell(tree: Tree, names: Sequence[str]) -> str:
 def steps(network: Network, tree: Tree) -> tuple[Step, ...]:
     """The pairwise contractions of an order, in turn. A label is kept while something still needs it."""
     labels = list(network.operands)
+    sides = [frozenset(name) & {"1", "2"} for name in network.names]
     found: list[Step] = []
     pending = set(range(len(labels)))
 
@@ -101,8 +105,9 @@ def steps(network: Network, tree: Tree) -> tuple[Step, ...]:
             out = _arrange(tuple(x for x in both if x in needed), labels[left], labels[right], network.out)
         else:
             out = network.out
-        found.append(Step(left, right, labels[left], labels[right], out))
+        found.append(Step(left, right, labels[left], labels[right], out, sides[left] | sides[right]))
         labels.append(out)
+        sides.append(found[-1].sides)
         pending.add(len(labels) - 1)
         return len(labels) - 1
 
@@ -132,6 +137,7 @@ class Product:
     Attributes:
         batch, m, n, k: its sizes.
         entries: of the left operand, the right one and the result.
+        turned: of which are not laid out as matrices, and have to be copied first or last.
     """
 
     batch: int
@@ -139,11 +145,17 @@ class Product:
     n: int
     k: int
     entries: tuple[int, int, int]
+    turned: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def flops(self) -> int:
         """Multiplications and additions."""
         return 2 * self.batch * self.m * self.n * self.k
+
+    @property
+    def turned_entries(self) -> int:
+        """Entries of what has to be copied to another layout."""
+        return sum(entries for entries, turned in zip(self.entries, self.turned, strict=True) if turned)
 
 
 def product(step: Step, sizes: Mapping[Label, int]) -> Product:
@@ -157,4 +169,30 @@ def product(step: Step, sizes: Mapping[Label, int]) -> Product:
         n=size((right - left) & out),
         k=size(shared - out),
         entries=(size(left), size(right), size(out)),
+        turned=_turned(step, sizes),
     )
+
+
+def _turned(step: Step, sizes: Mapping[Label, int]) -> tuple[bool, bool, bool]:
+    """Which of the operands and the result are no batch of matrices as they lie, transposed or not.
+
+    Batch axes come first, then kept and summed ones, each group together. Both operands need the summed ones in one
+    order: the smaller gives way.
+    """
+    left, right, out = (tuple(x for x in ls if sizes[x] > 1) for ls in (step.left_labels, step.right_labels, step.out))
+    batch = {x for x in left if x in right and x in out}
+    summed = {x for x in left if x in right and x not in out}
+    turned = [not _is_matrices(labels, batch, summed) for labels in (left, right)]
+    orders = [[x for x in labels if x in batch or x in summed] for labels in (left, right)]
+    in_groups = [sorted(order, key=lambda x: x not in batch) for order in orders]
+    if not any(turned) and in_groups[0] != in_groups[1]:
+        entries = [math.prod(sizes[x] for x in labels) for labels in (left, right)]
+        turned[entries.index(min(entries))] = True
+    return turned[0], turned[1], not _is_matrices(out, batch, {x for x in out if x not in left})
+
+
+def _is_matrices(labels: Sequence[Label], batch: set[Label], columns: set[Label]) -> bool:
+    """Whether the batch labels come first, and the columns are together at one end of the others."""
+    rest = [x in columns for x in labels if x not in batch]
+    changes = sum(a != b for a, b in pairwise(rest))
+    return all(x in batch for x in labels[: len(labels) - len(rest)]) and changes <= 1

@@ -39,7 +39,8 @@ def _summary(plan: Plan) -> str:
     n1, n2 = plan.examples
     tiles = " × ".join(str(-(-n // t)) for n, t in zip(plan.examples, plan.tile, strict=True))
     shape = f"{n1} × {n2} examples, {tiles} tiles of {plan.tile[0]} × {plan.tile[1]}"
-    half = ", upper triangle" if plan.hermitian else ""
+    panels = f" in {plan.panels} panels" if plan.panels > 1 else ""
+    half = f", upper triangle{panels}" if plan.hermitian else ""
     block = f", {plan.block} rows at a time" if plan.block else ""
     return f"{plan.method}: {shape}{half}{block}, products in {plan.dtype}"
 

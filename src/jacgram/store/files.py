@@ -63,9 +63,9 @@ class Files:
             _flush(path.parent)
 
     def flush(self, key: str) -> None:
-        """Makes a file that Zarr has written durable."""
+        """Makes a file that Zarr has written durable, and lets the system forget it: nothing reads it again soon."""
         if self.root is not None:
-            _flush(self.root / key)
+            _flush(self.root / key, forget=True)
             _flush((self.root / key).parent)
 
     def names(self, prefix: str = "") -> list[str]:
@@ -82,9 +82,13 @@ class Files:
         wait(self.store.delete(key))
 
 
-def _flush(path: Path) -> None:
+def _flush(path: Path, *, forget: bool = False) -> None:
     handle: Any = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+        if forget and hasattr(os, "posix_fadvise"):
+            # The next file then takes these pages again. Fresh ones are cleared first, and a virtual machine may have
+            # to ask its host for them: four times slower to write to (measured: 0.5 against 1.9 GB/s).
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
