@@ -107,3 +107,44 @@ def test_long_contractions_keep_their_digits(xp, framework, spec, size):
     expected = np.einsum(spec, *(x.astype(np.float64) for x in operands))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6 if size != 5_003 else 3e-6)
+
+
+@pytest.mark.parametrize(
+    "spec", ["nski,mrki->nsmr", "nskt,nti->nski", "nstk,nti->nski", "bsp,brp->bsr", "ni,mi->mn", "ns,nr->nsr"]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_of_merged_axes(xp, framework, spec, turned):
+    """Whether axes lie together, in another order in memory, or not at all."""
+    sizes = {letter: 2 + position for position, letter in enumerate("nmskirtbp")}
+    first, second = spec.split("->")[0].split(",")
+    operands = [RNG.standard_normal([sizes[x] for x in term]) for term in (first, second)]
+    natives = [array(framework, x) for x in operands]
+    if turned:
+        natives = [xp.transpose(array(framework, x.T.copy()), range(x.ndim)[::-1]) for x in operands]
+    np.testing.assert_allclose(xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12)
+
+
+def test_a_buffer_is_used_again(xp, framework):
+    buffer, spec = xp.buffer(), "nsk,nki->nsi"
+    for size in (4, 3, 5, 5):  # a last slice may be smaller, and the first too small
+        a, b = RNG.standard_normal((2, size, 6)), RNG.standard_normal((2, 6, 7))
+        found = xp.einsum(spec, array(framework, a), array(framework, b), buffer=buffer)
+        np.testing.assert_allclose(xp.to_numpy(found), np.einsum(spec, a, b), rtol=1e-12)
+    if framework == "torch":
+        again = xp.einsum(spec, array(framework, a), array(framework, b), buffer=buffer)
+        assert again.data_ptr() == found.data_ptr()
+        other = xp.einsum(
+            spec, array(framework, a.astype("float32")), array(framework, b.astype("float32")), buffer=buffer
+        )
+        assert other.dtype != found.dtype, "memory of another dtype is not mistaken for it"
+
+
+def test_what_is_differentiated_takes_memory_of_its_own():
+    torch = pytest.importorskip("torch")
+    xp = adapter("torch")
+    a, b = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 4, 5)
+    buffer = xp.buffer()
+    first = xp.einsum("nsk,nki->nsi", a, b, buffer=buffer)
+    second = xp.einsum("nsk,nki->nsi", 2 * a, b, buffer=buffer)
+    (gradient,) = torch.autograd.grad((first * second).sum(), a)
+    torch.testing.assert_close(gradient, torch.autograd.grad((2 * (a @ b) ** 2).sum(), a)[0])

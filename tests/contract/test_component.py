@@ -11,9 +11,10 @@ from jacgram.contract.component import Factors, contract
 from jacgram.core.patterns import Pattern
 from jacgram.core.uses import Conv, Einsum, Gather, Identity, Use
 from jacgram.core.views import View
-from jacgram.plan.choose import candidates
+from jacgram.plan.choose import candidates, choose
 from jacgram.plan.components import Form, components
 from jacgram.plan.device import TYPICAL
+from jacgram.plan.triangle import Triangle, panel_size
 from jacgram.plan.wanted import wanted
 from kit.rows import jacobian_of_uses
 
@@ -187,6 +188,47 @@ def test_every_candidate(name, pattern, framework):
         block = contract(xp, component, choice, want, tuple(factors), "float64", conjugate=False)
         found = np.transpose(xp.to_numpy(block), order)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max(), err_msg=str(choice))
+
+
+@pytest.mark.parametrize("panels", [2, 4])
+@pytest.mark.parametrize("pattern", ["n i, m j -> n m i j", "n i, m i -> m n"])
+@pytest.mark.parametrize("name", ["dense", "dense used twice", "convolution", "table", "rows", "rows and dense"])
+def test_panels_hold_the_triangle(name, pattern, panels, framework):
+    """One side with itself: all from the diagonal panel on is as without panels, and zero is below it."""
+    n = 5
+    shape, makers, _, _ = MODELS[name]
+    xp = adapter(framework)
+    uses = _native(xp, _uses(makers, n))
+    labels = Pattern.parse(pattern).fit((n, S), (n, S), examples=True)
+    want = wanted(labels, (n, S), (n, S), examples=True)
+    side = Factors(uses, (0, S), [int(np.prod(shape))])
+    (component,) = components(uses, uses)
+    every = list(candidates(component, want, TYPICAL, 8))
+    block = panel_size(n, panels)
+    computed = np.arange(n)[:, None] // block <= np.arange(n)[None, :] // block
+    above = np.arange(n)[None, :] >= block * (np.arange(n)[:, None] // block)
+    assert (above == computed).all()
+    at = [want.block.index(want.example1), want.block.index(want.example2)]
+    for choice in every[:: max(1, len(every) // (2 if framework == "jax" else 12))]:
+        made = [
+            xp.to_numpy(contract(xp, component, choice, want, (side, side), "float64", conjugate=False, panels=b))
+            for b in (1, panels)
+        ]
+        whole, half = (np.moveaxis(array, at, (0, 1)) for array in made)
+        np.testing.assert_allclose(half[above], whole[above], rtol=1e-9, atol=1e-9 * np.abs(whole).max())
+        assert (half[~above] == 0).all()
+
+
+def test_panels_of_a_triangle_count_their_share():
+    labels = Pattern.parse("n i, m j -> n m i j").fit((8, S), (8, S), examples=True)
+    want = wanted(labels, (8, S), (8, S), examples=True)
+    uses = [dense(8)]
+    (component,) = components(uses, uses)
+    whole = choose(component, want, TYPICAL, 4, 1 << 30)
+    shared = choose(component, want, TYPICAL, 4, 1 << 30, Triangle.of(want, 1, one=True))
+    half = choose(component, want, TYPICAL, 4, 1 << 30, Triangle.of(want, 4, one=True))
+    assert half.flops < shared.flops <= whole.flops
+    assert Triangle.of(want, 4, one=True).ranges(7) == [(0, 2), (2, 2), (4, 2), (6, 1)]
 
 
 def _summed(use, basis):

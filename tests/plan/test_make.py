@@ -15,6 +15,7 @@ from jacgram.core.views import View
 from jacgram.errors import ArgumentError, BudgetError, UnsupportedError
 from jacgram.plan.device import TYPICAL, Device
 from jacgram.plan.make import make_plan
+from jacgram.plan.network import Product
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Materialize, MatrixFree, Structured
 from jacgram.plan.task import Pair, SideShapes, Task
@@ -99,6 +100,30 @@ def test_hermitian_tiles_are_square_and_counted_once():
     half = make_plan(fcn(64, hermitian=True), Structured(), 4 << 20, TYPICAL)
     assert half.tile[0] == half.tile[1] < 64
     assert half.flops < full.flops
+
+
+def test_one_side_with_itself_is_half_of_two():
+    """A sequence model's layer: the product of rows takes its triangle, rows are made once."""
+    uses, shapes = [dense_use(0, 32, 128, 512, 10)], [(128, 512)]
+    full = make_plan(task(32, 32, 10, uses, shapes), Structured(), GIB, TYPICAL)
+    half = make_plan(task(32, 32, 10, uses, shapes, hermitian=True), Structured(), GIB, TYPICAL)
+    assert half.panels > 1
+    assert half.seconds < 0.7 * full.seconds
+    assert "upper triangle in" in str(half)
+    assert Plan.from_json(half.to_json()) == half
+
+
+def test_thin_sides_slow_a_product_down_one_by_one():
+    def seconds(m, n, k):
+        return TYPICAL.product_s(Product(1, m, n, k, (m * k, k * n, m * n)), 4, 0.0, 0.0) / (m * n * k)
+
+    assert seconds(16, 1024, 1024) == pytest.approx(seconds(1024, 1024, 16), rel=0.02)
+    assert seconds(16, 16, 1024) > 1.5 * seconds(16, 1024, 1024)
+
+
+def test_working_memory_beyond_what_is_reused_is_cleared_first():
+    assert TYPICAL.fresh_s(1 << 20) == 0
+    assert TYPICAL.fresh_s(1 << 27) > 0.01
 
 
 def test_a_budget_that_cannot_be_kept():

@@ -52,3 +52,22 @@ def test_every_order_gives_the_einsum(tree):
         )
         assert sizes.flops * lone == 2 * math.prod(SIZES[x] for x in every)
     np.testing.assert_allclose(arrays[-1], expected, atol=1e-9)
+
+
+def test_what_does_not_lie_as_matrices_is_turned():
+    def turned(left, right, out):
+        network = Network(("x1", "x2"), (tuple(left), tuple(right)), tuple(out))
+        (step,) = steps(network, trees(2)[0])
+        return product(step, SIZES).turned
+
+    assert turned("nopk", "mpk", "nom") == (False, False, False)
+    assert turned("pkno", "mpk", "nom") == (False, False, False), "a transposed matrix is one"
+    assert turned("npok", "mpk", "nom") == (True, False, False), "what is summed does not lie together"
+    assert turned("nopk", "mkp", "nom") == (False, True, False), "the smaller operand takes the larger one's order"
+    assert turned("nok", "npk", "nop") == (False, False, False), "a batch of them"
+    assert turned("nok", "mk", "nmo") == (False, False, True)
+
+
+def test_steps_know_their_sides():
+    rows = next(tree for tree in trees(4) if order_name(DENSE, tree) == "rows")
+    assert [sorted(step.sides) for step in steps(DENSE, rows)] == [["1"], ["2"], ["1", "2"]]

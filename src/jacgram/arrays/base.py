@@ -7,6 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
+class Buffer:
+    """Memory that is taken once, and reused: by what it is for, the array that was last taken for it."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] = {}
+
+
 class Arrays(ABC):
     """One framework's arrays.
 
@@ -22,8 +29,15 @@ class Arrays(ABC):
         return 1.0
 
     @abstractmethod
-    def einsum(self, spec: str, *operands: Any) -> Any:
-        """One einsum over one or two operands, in full precision of their dtype."""
+    def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
+        """One einsum over one or two operands, in full precision of their dtype.
+
+        ``buffer`` may hold the result, which is then good until the next call with it.
+        """
+
+    def buffer(self) -> Buffer | None:
+        """Memory to be used again in each step of a loop; None where programs lay out their memory themselves."""
+        return None
 
     @abstractmethod
     def asarray(self, value: Any, like: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jacgram.arrays.base import Arrays
+from jacgram.arrays.base import Arrays, Buffer
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
 from jacgram.arrays.jax_products import contract
 
@@ -19,7 +19,8 @@ class JaxArrays(Arrays):
 
     name = "jax"
 
-    def einsum(self, spec: str, *operands: Any) -> Any:
+    def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
+        del buffer
         if len(operands) == 2:
             return contract(spec, *operands)
         return jnp.einsum(spec, *operands, precision=jax.lax.Precision.HIGHEST)

@@ -19,7 +19,7 @@ import numpy as np
 from jacgram.arrays.base import Arrays
 from jacgram.plan.device import Device
 
-_VERSION = 4
+_VERSION = 7
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -53,21 +53,26 @@ def measure(xp: Arrays, name: str) -> Device:
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float32)
 
-    products: list[tuple[float, float]] = []
-    for side in _SIDES:
-        inner = max(side, 512)
-        batch = max(1, 2**25 // (side * inner * inner))
-        seconds = xp.seconds(
-            lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, side, inner), draw(batch, inner, inner)
-        )
-        products.append((side, 2 * batch * side * inner * inner / seconds))
+    products = [(side, _product_rate(xp, draw, side)) for side in _SIDES]
     copies = _copies(xp, draw)
-    tiny = draw(1, 2, 2)
-    call_s = xp.seconds(lambda a: _chain(xp, a), tiny) / _CHAIN
-    return Device(name, tuple(products), tuple(copies), call_s, xp.overhead)
+    call_s = xp.seconds(lambda a: _loop(xp, a), draw(1, 16, 16)) / _STEPS
+    turned = draw(64, 64, 32, 128)
+    turn_s = xp.seconds(lambda a: xp.reshape(xp.transpose(a, (2, 1, 0, 3)), (-1,)), turned)
+    return Device(name, tuple(products), tuple(copies), call_s, xp.overhead, turned.nbytes / turn_s)
 
 
-_CHAIN = 64
+def _product_rate(xp: Arrays, draw: Callable[..., Any], side: int) -> float:
+    """Rate of products with one side of this size, the slower of a kept and the summed one."""
+    inner = max(side, 512)
+    batch = max(1, 2**25 // (side * inner * inner))
+    kept = xp.seconds(lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, side, inner), draw(batch, inner, inner))
+    summed = xp.seconds(
+        lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, inner, side), draw(batch, side, inner)
+    )
+    return 2 * batch * side * inner * inner / max(kept, summed)
+
+
+_STEPS = 64
 
 
 def _copies(xp: Arrays, draw: Callable[..., Any]) -> list[tuple[float, float]]:
@@ -81,11 +86,9 @@ def _copies(xp: Arrays, draw: Callable[..., Any]) -> list[tuple[float, float]]:
     return [(n_bytes, max(rate for _, rate in found[position:])) for position, (n_bytes, _) in enumerate(found)]
 
 
-def _chain(xp: Arrays, a: Any) -> Any:
-    out = a
-    for _ in range(_CHAIN):
-        out = xp.einsum("bmk,bkn->bmn", out, a)
-    return out
+def _loop(xp: Arrays, a: Any) -> Any:
+    """A loop of small products, each cut from an array: what a step costs, whatever it does."""
+    return xp.fold(lambda at, out: xp.einsum("bmk,bkn->bmn", out, xp.slice(a, 1, at, 16)), a, [0] * _STEPS)
 
 
 def _in_thread(work: Callable[[], Device]) -> Device:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from jacgram.arrays.base import Arrays
+from jacgram.arrays.base import Arrays, Buffer
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
-from jacgram.arrays.torch_products import contract
+from jacgram.arrays.torch_products import contract, taking
 
 _LONG = 4096  # products added up one after the other, from which on their rounding shows
 _LETTERS = string.ascii_letters
@@ -29,11 +29,16 @@ class TorchArrays(Arrays):
         # Measured with glibc: tensors of a few megabytes come and go, and leave holes that the next ones do not fit.
         return 1.1 if torch.cuda.is_available() else 1.6
 
-    def einsum(self, spec: str, *operands: Any) -> Any:
+    def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         if len(operands) != 2:
             return torch.einsum(spec, *operands)
+        take = taking(None if buffer is None or any(x.requires_grad for x in operands) else buffer)
         split = _split(spec, operands)
-        return contract(spec, *operands) if split is None else contract(split[0], *split[1]).sum(0)
+        left, right = operands if split is None else split[1]
+        return contract(spec, left, right, take) if split is None else contract(split[0], left, right, take).sum(0)
+
+    def buffer(self) -> Buffer | None:
+        return Buffer()
 
     def asarray(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(np.array(value), device=like.device)  # a copy: tensors need writable memory

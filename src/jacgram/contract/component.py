@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
+from jacgram.arrays.base import Buffer
 from jacgram.contract import operands
 from jacgram.contract.labelled import Labelled, Shared, einsum
 from jacgram.contract.panels import in_panels
@@ -66,6 +67,7 @@ def contract(
     )
     if conjugate and cotangents[1] is not None:
         cotangents[1] = cotangents[1].conj(xp)
+    buffers = Buffers(xp)
     total = None
     for offset in _offsets(component, sides[0].uses, choice):
         activations = _both(
@@ -77,7 +79,7 @@ def contract(
         if conjugate and activations[1] is not None and component.form is Form.NETWORK:
             activations[1] = activations[1].conj(xp)
         every = [x for pair in zip(activations, cotangents, strict=True) for x in pair if x is not None]
-        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype, triangle)
+        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype, triangle, buffers)
         total = block if total is None else total + block
     return total
 
@@ -122,13 +124,14 @@ def _sliced(
     wanted: Wanted,
     dtype: str,
     triangle: Triangle,
+    buffers: Buffers,
 ) -> Any:
     def run(start: Any, size: int) -> Any:
         label = choice.slice_label
         shared = Shared() if triangle.one else None
         cut = every if label is None else [_cut(xp, x, label, start, size, shared) for x in every]
         met = _meet(xp, cut, assembly, dtype) if component.form is Form.TABLE else cut
-        return _run(xp, assembly, tree, met, wanted, triangle, shared)
+        return _run(xp, assembly, tree, met, wanted, triangle, shared, buffers)
 
     size = dict(assembly.sizes)[choice.slice_label] if choice.slice_label else 0
     return accumulate(xp, run, size, choice, wanted, dtype, every[-1].array)
@@ -174,17 +177,18 @@ def _run(
     wanted: Wanted,
     triangle: Triangle,
     shared: Shared | None,
+    buffers: Buffers,
 ) -> Any:
     todo = steps(assembly.network, tree)
     arrays: list[Labelled | None] = [*every, *(None for _ in todo)]
     own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
     joint = [position for position in range(len(todo)) if position not in own]
-    _steps(xp, todo, own, arrays, shared)
+    _steps(xp, todo, own, arrays, shared, buffers)
 
     def panel(cut: Callable[[Labelled], Labelled]) -> Any:
         inner = [None if x is None else cut(x) for x in arrays]
         arrays[:] = inner if triangle.panels == 1 else arrays  # an eager framework frees what no later step reads
-        _steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared)
+        _steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers)
         result = inner[-1]
         assert result is not None
         return result.array
@@ -192,8 +196,29 @@ def _run(
     return in_panels(xp, triangle, wanted, panel)
 
 
+class Buffers:
+    """Memory of each step of an order but the last, from one slice, panel or window offset to the next."""
+
+    def __init__(self, xp: Arrays) -> None:
+        self._xp = xp
+        self._of: dict[int, Buffer | None] = {}
+
+    def at(self, position: int, count: int) -> Buffer | None:
+        """Memory of one of ``count`` steps."""
+        if position == count - 1:
+            return None
+        if position not in self._of:
+            self._of[position] = self._xp.buffer()
+        return self._of[position]
+
+
 def _steps(
-    xp: Arrays, todo: Sequence[Step], positions: Sequence[int], arrays: list[Labelled | None], shared: Shared | None
+    xp: Arrays,
+    todo: Sequence[Step],
+    positions: Sequence[int],
+    arrays: list[Labelled | None],
+    shared: Shared | None,
+    buffers: Buffers,
 ) -> None:
     """Takes these steps, each result in its place; operands are dropped as they are used up."""
     given = len(arrays) - len(todo)
@@ -203,7 +228,7 @@ def _steps(
         left, right = arrays[step.left], arrays[step.right]
         assert left is not None and right is not None
         arrays[step.left] = arrays[step.right] = None
-        arrays[given + position] = multiply(xp, step.out, left, right)
+        arrays[given + position] = multiply(xp, step.out, left, right, buffer=buffers.at(position, len(todo)))
 
 
 def _rows_product(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
+from jacgram.arrays.base import Buffer
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -43,9 +44,10 @@ def spell(out: Sequence[str], *operands: Labelled) -> str:
     return f"{','.join(sources)}->{result}"
 
 
-def einsum(xp: Arrays, out: Sequence[str], *operands: Labelled) -> Labelled:
-    """One einsum of one or two labelled arrays to these labels."""
-    return Labelled(tuple(out), xp.einsum(spell(out, *operands), *(operand.array for operand in operands)))
+def einsum(xp: Arrays, out: Sequence[str], *operands: Labelled, buffer: Buffer | None = None) -> Labelled:
+    """One einsum of one or two labelled arrays to these labels; see `Arrays.einsum` for ``buffer``."""
+    arrays = (operand.array for operand in operands)
+    return Labelled(tuple(out), xp.einsum(spell(out, *operands), *arrays, buffer=buffer))
 
 
 class Shared:
@@ -54,10 +56,13 @@ class Shared:
     def __init__(self) -> None:
         self._made: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
-    def einsum(self, xp: Arrays, out: Sequence[str], left: Labelled, right: Labelled) -> Labelled:
+    def einsum(
+        self, xp: Arrays, out: Sequence[str], left: Labelled, right: Labelled, buffer: Buffer | None = None
+    ) -> Labelled:
         """As `einsum`."""
         key = (spell(out, left, right), id(left.array), id(right.array))
-        return Labelled(tuple(out), self._once(key, lambda: einsum(xp, out, left, right).array, left, right))
+        make = lambda: einsum(xp, out, left, right, buffer=buffer).array  # noqa: E731
+        return Labelled(tuple(out), self._once(key, make, left, right))
 
     def slice(self, xp: Arrays, operand: Labelled, label: str, start: Any, size: int) -> Labelled:
         """As `Labelled.slice`."""

@@ -157,7 +157,7 @@ def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) 
 
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
-_TURN = 4  # a transposing copy reads and writes, and does so out of order
+_LINE_BYTES = 64
 
 
 def _choice(
@@ -186,9 +186,11 @@ def _choice(
             given = operand < base
             lies_in = math.prod(whole[x] for x in labels) * itemsize if given else alive
             copies = 3 if times > 1 or (given and label in labels) else 1
+            if given and label is not None and label == labels[-1]:
+                copies *= max(_LINE_BYTES / (chunk * itemsize), 1)  # memory is read by the line, however little of it
             reads_s += copies * device.copy_s(entries * itemsize, lies_in)
         seconds += times * device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes / times, alive))
-        seconds += times * device.copy_s(_TURN * cost.turned_entries * itemsize, alive)
+        seconds += times * cost.turned_entries * itemsize / device.turns_per_s
         peak = max(peak, alive)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
         made[base + position] = out_bytes

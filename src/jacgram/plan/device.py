@@ -27,6 +27,7 @@ class Device:
         products: (side, rate in flop/s) of float32 matrix products with one side of this size, by growing side.
         copies: (size in bytes, rate in bytes/s) of reading and writing an array, by growing size.
         call_s: seconds of overhead of one array operation.
+        turns_per_s: bytes/s of copying an array to another order of its axes.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
 
     Example:
@@ -40,6 +41,7 @@ class Device:
     copies: Table
     call_s: float
     overhead: float = 1.0
+    turns_per_s: float = 4e9
 
     @property
     def flops_per_s(self) -> float:
@@ -73,9 +75,8 @@ class Device:
         """The figures that `to_json` wrote; ValueError, KeyError or TypeError where they are none."""
         fields = json.loads(text)
         products, copies = (tuple((float(x), float(y)) for x, y in fields[key]) for key in ("products", "copies"))
-        return Device(
-            str(fields["name"]), products, copies, float(fields["call_s"]), float(fields.get("overhead", 1.0))
-        )
+        numbers = {key: float(fields[key]) for key in ("call_s", "overhead", "turns_per_s") if key in fields}
+        return Device(str(fields["name"]), products, copies, **numbers)
 
 
 _REUSED_BYTES = 1 << 22
