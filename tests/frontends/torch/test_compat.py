@@ -23,6 +23,32 @@ def test_transform_level_counts_the_transforms_around():
     assert levels == [0, 1, 2]
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_unbatched_opens_a_single_level_and_batched_closes_it(axis):
+    x = torch.randn(2, 2)
+
+    def one(row):
+        inside, at, level = compat.unbatched(row)
+        assert inside is x
+        assert at == axis
+        assert compat.unbatched(torch.ones(2)) is None
+        assert torch.func.vmap(lambda entry: entry + (compat.unbatched(entry) is None))(row).shape == (2,)
+        return compat.batched(2 * inside, level)
+
+    torch.testing.assert_close(torch.func.vmap(one, in_dims=axis)(x), 2 * x)
+
+
+def test_unbatched_leaves_other_transforms_alone():
+    seen = []
+
+    def one(row):
+        torch.func.grad(lambda at: (seen.append((compat.unbatched(at), compat.unbatched(row))), at.sum())[1])(row)
+        return row
+
+    torch.func.vmap(one)(torch.ones(2, 3))
+    assert seen == [(None, None)]
+
+
 def test_is_view_tells_views_from_copies():
     x = torch.randn(2, 3, requires_grad=True)
     assert compat.is_view(x[0])
@@ -126,6 +152,21 @@ def test_mark_sees_examples_first_at_every_depth(axis):
     assert seen[0].shape == (x.shape[axis], shape[1], shape[0])
     (gradient,) = torch.autograd.grad(y.sum(), seen[0])
     torch.testing.assert_close(gradient, torch.ones_like(seen[0]))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_mark_of_one_level_goes_on_with_what_it_is_given(axis):
+    x = torch.randn(2, 3, requires_grad=True)
+    seen = []
+
+    def tell(tensor):
+        seen.append(tensor.clone())
+        return seen[-1]
+
+    y = torch.func.vmap(lambda part: mark(2 * part, tell).sin(), in_dims=axis)(x)
+    torch.testing.assert_close(y, (2 * x).movedim(axis, 0).sin())
+    (gradient,) = torch.autograd.grad(y.sum(), seen[0])
+    torch.testing.assert_close(gradient, seen[0].cos())
 
 
 def test_gradients_at_edges_under_vmap():

@@ -28,6 +28,25 @@ def transform_level() -> int:
     return _functorch.get_dynamic_layer_stack_depth()
 
 
+def unbatched(tensor: torch.Tensor) -> tuple[torch.Tensor, int, int] | None:
+    """What a tensor of the innermost transform, a ``vmap``, is made of, the position of the batch axis, and the level.
+
+    None where the tensor is of another transform, or more than one is around its values.
+    """
+    if not _functorch.is_batchedtensor(tensor):
+        return None
+    level = _functorch.maybe_get_level(tensor)
+    inside = _functorch.get_unwrapped(tensor)
+    if level != transform_level() or torch.func.debug_unwrap(inside) is not inside:
+        return None
+    return inside, _functorch.maybe_get_bdim(tensor), level
+
+
+def batched(tensor: torch.Tensor, level: int) -> torch.Tensor:
+    """The opposite: a tensor whose axis 0 is the batch axis, as ``vmap`` of this level has it."""
+    return _functorch._add_batch_dim(tensor, 0, level)
+
+
 def is_view(tensor: torch.Tensor) -> bool:
     """Whether autograd knows the tensor as a view of another, so that a write to it replaces its gradient edge."""
     return cast("Any", tensor)._is_view()

@@ -2,7 +2,8 @@
 
 `torch.func` hides the example axis, and where it lies. A custom `torch.autograd.Function` is told: its ``vmap`` rule
 gets the underlying tensor and the position of the axis. `Mark` hands them on and changes nothing. Where f runs ``vmap``
-itself, the rule is called once per level, innermost first, so the example axis ends up in front.
+itself, the rule is called once per level, innermost first, so the example axis ends up in front. Under a single level
+the tensor is opened at once instead, for a custom function costs more there than most of the calls that are recorded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, final
 
 import torch
 
-from jacgram.frontends.torch.compat import is_view
+from jacgram.frontends.torch.compat import batched, is_view, unbatched
 
 Seen = Callable[[torch.Tensor], torch.Tensor]
 """Gets the tensor ``(n, *inner, *shape)``, and gives the one that the program goes on with."""
@@ -61,6 +62,10 @@ def mark(tensor: torch.Tensor, seen: Seen) -> torch.Tensor:
     """The tensor that the program goes on with, after ``seen`` was told what it is made of."""
     if torch.func.debug_unwrap(tensor) is tensor:
         return seen(tensor)
+    if (found := unbatched(tensor)) is not None:
+        inside, axis, level = found
+        kept = seen(inside if axis == 0 else inside.movedim(axis, 0))
+        return tensor if kept is inside else batched(kept, level)
     result: Any = Mark.apply(tensor, seen)
     return result
 
