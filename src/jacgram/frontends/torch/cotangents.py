@@ -88,9 +88,13 @@ class _Pull:
 
     def _looped(self, seeds: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], str]:
         each = [self.one(*(seed[s] for seed in seeds)) for s in range(len(seeds[0]))]
+        if len(each) == 1:
+            return [part[None] for part in each[0]], "output by output"
         return [torch.stack(parts) for parts in zip(*each, strict=True)], "output by output"
 
     def _at_once(self, seeds: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], str | None]:
+        if len(seeds[0]) == 1:  # an ordinary backward pass, which needs no batching rule
+            return self._looped(seeds)[0], None
         try:
             with no_hidden_loops():
                 return list(torch.func.vmap(self.one)(*seeds)), None
