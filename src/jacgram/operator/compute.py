@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from jacgram.arrays import Arrays, adapter
@@ -17,6 +18,7 @@ from jacgram.core.patterns import Labels
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
 from jacgram.plan.condensing import condensed
+from jacgram.plan.device import Device
 from jacgram.plan.make import make_plan
 from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Auto, Materialize, Method, Structured
@@ -64,17 +66,41 @@ class Request:
 
 def plan_request(request: Request, method: Method, memory: int | str | None) -> Plan:
     """The plan for a request; no kernel value is computed."""
-    return _plan(request, make_task(request, method), method, memory)
+    return _plan(request, make_task(request, method), method, memory)[0]
 
 
-def _plan(request: Request, task: Task, method: Method, memory: int | str | None) -> Plan:
+def _plan(request: Request, task: Task, method: Method, memory: int | str | None) -> tuple[Plan, Task]:
+    """The plan, and the task with the leaves that it condenses."""
     xp = adapter(request.frontend.name)
-    budget = xp.free_bytes() // 2 if memory is None else parse_bytes(memory)
+    budget = _rounded(xp.free_bytes() // 2) if memory is None else parse_bytes(memory)
     chosen = method.device if isinstance(method, Auto | Structured) else None
-    plan = make_plan(task, method, budget, chosen or device(xp))
+    plan, task = _planned(task, _sharing(task), method, budget, chosen or device(xp))
     checks = {side.checked for side in request.sides if side.has_examples and side.checked != "checked"}
     notes = dict.fromkeys(note for side in request.sides for note in side.notes)
-    return plan.with_notes([*(f"interacting examples: {check}" for check in sorted(checks)), *notes])
+    return plan.with_notes([*(f"interacting examples: {check}" for check in sorted(checks)), *notes]), task
+
+
+def _rounded(n_bytes: int) -> int:
+    """To four binary digits, downwards: free memory is another at each call, and plans are to be the same."""
+    step = 1 << max(n_bytes.bit_length() - 4, 0)
+    return n_bytes // step * step
+
+
+@lru_cache(maxsize=128)
+def _planned(
+    task: Task, sharing: tuple[int, ...], method: Method, budget_bytes: int, device: Device
+) -> tuple[Plan, Task]:
+    """The plan and the task it runs, kept with what planning found of it. ``sharing`` tells equal tasks apart."""
+    del sharing
+    plan = make_plan(task, method, budget_bytes, device)
+    return plan, condensed(task, plan.condensed)
+
+
+def _sharing(task: Task) -> tuple[int, ...]:
+    """Which operands of the task's uses are one object: it decides what is held and contracted once."""
+    first: dict[int, int] = {}
+    operands = (x for side in task.sides for use in side.uses for x in (use.activation, use.cotangent))
+    return tuple(first.setdefault(id(x), len(first)) for x in operands)
 
 
 def make_task(request: Request, method: Method) -> Task:
@@ -153,11 +179,13 @@ def _kernel(
     """The planned computation as a function of arrays, and the arrays."""
     side1, side2 = request.sides
     counts = len(side1.arrays())
-    task = make_task(request, Materialize() if given is not None and given.method == "materialize" else method)
-    if given is not None:
+    asked = Materialize() if given is not None and given.method == "materialize" else method
+    task = make_task(request, asked)
+    if given is None:
+        plan, task = _plan(request, task, method, memory)
+    else:
         check_plan(given, task)
-    plan = given or _plan(request, task, method, memory)
-    task = condensed(task, plan.condensed)
+        plan, task = given, condensed(task, given.condensed)
     make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
     xp = adapter(request.frontend.name)
 
