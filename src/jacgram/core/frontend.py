@@ -26,6 +26,10 @@ class Struct:
     dtype: str
 
 
+class DescriptionChanged(Exception):  # noqa: N818  (it tells the caller to describe again, and reaches no user)
+    """Uses are not those that a recalled description told of."""
+
+
 class Side(Protocol):
     """f at one point: its variable's leaves, its output leaves, and products with its Jacobian.
 
@@ -120,10 +124,15 @@ class Side(Protocol):
         """
         ...
 
-    def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
+    def describe(self, seeds: Sequence[Struct], *, structured: bool, recall: bool = False) -> list[Use]:
         """The uses of one example with a `Struct` in place of each array, for planning.
 
         Computes no value where the framework can trace shapes alone. Shared cotangents are one shared `Struct` object.
+
+        Args:
+            seeds, structured: see `uses`, whose every call then gives uses of these kinds and shapes.
+            recall: whether what an earlier side of f had will do. It need not hold for this one: `uses` then raises
+                `DescriptionChanged`, after which there is nothing to recall.
         """
         ...
 

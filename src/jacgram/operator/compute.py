@@ -13,7 +13,7 @@ from jacgram.arrays.measure import device
 from jacgram.contract.matrix_free import MatrixFreeKernel
 from jacgram.contract.structured import StructuredKernel
 from jacgram.core.dtypes import accumulation, is_complex, promote, real_dtype
-from jacgram.core.frontend import Frontend, Side, Struct
+from jacgram.core.frontend import DescriptionChanged, Frontend, Side, Struct
 from jacgram.core.patterns import Labels
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
@@ -103,17 +103,17 @@ def _sharing(task: Task) -> tuple[int, ...]:
     return tuple(first.setdefault(id(x), len(first)) for x in operands)
 
 
-def make_task(request: Request, method: Method) -> Task:
-    """What is to be planned, from shapes alone."""
+def make_task(request: Request, method: Method, *, recall: bool = False) -> Task:
+    """What is to be planned, from shapes alone; with ``recall``, from what earlier sides had (see `Side.describe`)."""
     side1, side2 = request.sides
     dtype = accumulation(request.dtype, request.accumulate)
     pairs = tuple(
         Pair(l1, l2, wanted(labels, side1.outputs[l1].shape, side2.outputs[l2].shape, examples=side1.has_examples))
         for l1, l2, labels in request.pairs
     )
-    first = _shapes(side1, 1, pairs, method)
+    first = _shapes(side1, 1, pairs, method, recall=recall)
     symmetric = request.same and _symmetric(pairs)
-    second = first if symmetric else _shapes(side2, 2, pairs, method)
+    second = first if symmetric else _shapes(side2, 2, pairs, method, recall=recall)
     leaves = tuple(zip(side1.paths, side1.variable, strict=True))
     return Task((first, second), pairs, leaves, dtype, symmetric)
 
@@ -124,11 +124,11 @@ def _symmetric(pairs: tuple[Pair, ...]) -> bool:
     return all((l2, l1) in found and wanted_.swapped(found[l2, l1]) is not None for (l1, l2), wanted_ in found.items())
 
 
-def _shapes(side: Side, position: int, pairs: tuple[Pair, ...], method: Method) -> SideShapes:
+def _shapes(side: Side, position: int, pairs: tuple[Pair, ...], method: Method, *, recall: bool) -> SideShapes:
     shapes = SideShapes(side.n, side.has_examples, side.outputs, (), ())
     task = Task((shapes, shapes), pairs, (), "float32", hermitian=False)
     seeds = [Struct(basis.shape, "float32") for basis in task.seeds(position)]
-    uses = tuple(side.describe(seeds, structured=not isinstance(method, Materialize)))
+    uses = tuple(side.describe(seeds, structured=not isinstance(method, Materialize), recall=recall))
     return SideShapes(side.n, side.has_examples, side.outputs, tuple(seed.shape[0] for seed in seeds), uses)
 
 
@@ -139,8 +139,7 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
     """
     closed = _closed(request)
     if closed is None:
-        kernel, arrays = _kernel(request, method, memory, given)
-        return request.frontend.run(kernel, arrays)
+        return _run_eagerly(request, method, memory, given)
     request, keys = closed
     key = (keys, request.same, request.pairs, request.conjugate, request.accumulate, request.by_leaf)
     key = (key, method, memory, given)
@@ -153,6 +152,18 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
     if len(_prepared) > _PREPARED:
         _prepared.popitem(last=False)
     return prepared(_arrays(request))
+
+
+def _run_eagerly(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:
+    """What was described before is planned for at first; where uses turn out to differ, what is described now."""
+    if given is None:
+        try:
+            kernel, arrays = _kernel(request, method, memory, given, recall=True)
+            return request.frontend.run(kernel, arrays)
+        except DescriptionChanged:
+            pass
+    kernel, arrays = _kernel(request, method, memory, given)
+    return request.frontend.run(kernel, arrays)
 
 
 _PREPARED = 128  # requests kept planned and compiled; the least recently used goes first
@@ -174,13 +185,13 @@ def _arrays(request: Request) -> list[Any]:
 
 
 def _kernel(
-    request: Request, method: Method, memory: int | str | None, given: Plan | None
+    request: Request, method: Method, memory: int | str | None, given: Plan | None, *, recall: bool = False
 ) -> tuple[Callable[..., list[list[Any]]], list[Any]]:
     """The planned computation as a function of arrays, and the arrays."""
     side1, side2 = request.sides
     counts = len(side1.arrays())
     asked = Materialize() if given is not None and given.method == "materialize" else method
-    task = make_task(request, asked)
+    task = make_task(request, asked, recall=recall)
     if given is None:
         plan, task = _plan(request, task, method, memory)
     else:

@@ -123,8 +123,9 @@ class JaxSide:
             return [_of_no_example(use) for use in described]
         return self._recording(seeds, structured=structured).uses()
 
-    def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
-        """The uses of one example as `Struct`s, by tracing shapes: no value is computed."""
+    def describe(self, seeds: Sequence[Struct], *, structured: bool, recall: bool = False) -> list[Use]:
+        """The uses of one example as `Struct`s, by tracing shapes: no value is computed, and nothing recalled."""
+        del recall
         found: list[Recording] = []
 
         def operands(arrays: list[Any], seeds: list[Any]) -> tuple[list[Any], list[Any]]:

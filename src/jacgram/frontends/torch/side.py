@@ -20,6 +20,7 @@ from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program
 from jacgram.frontends.torch.pushing import pushed
+from jacgram.frontends.torch.recalling import held_to_descriptions, recalled
 from jacgram.frontends.torch.recorder import OpenCalls
 from jacgram.frontends.torch.recording import Level
 from jacgram.frontends.torch.structured import structured_shapes, structured_uses
@@ -35,11 +36,13 @@ class Shared:
     Attributes:
         layout: of uses of examples recorded one at a time.
         described: descriptions by what was asked.
+        recalled: those taken over from an earlier side of f, which hold only if the uses say so; see `recalling`.
         level: how uses are found; see `levels`.
     """
 
     layout: Layout = field(default_factory=Layout)
     described: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
+    recalled: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
     level: Level | None = None
 
 
@@ -149,6 +152,9 @@ class TorchSide:
         Args:
             seeds: per output leaf ``(s_leaf, *output)``, real.
             structured: false asks for one identity use per leaf.
+
+        Raises:
+            DescriptionChanged: a description was recalled, and is not that of these uses.
         """
         stacked = stacked_seeds(self, seeds)
         if not self.n:
@@ -156,17 +162,22 @@ class TorchSide:
             return _of_no_example(self.describe(shapes, structured=structured), self.device)
         if not structured:
             return identity_uses(self, stacked, dict.fromkeys(range(len(self.leaves)), ASKED))
-        return structured_uses(self, stacked)
+        return held_to_descriptions(self, lambda: structured_uses(self, stacked))
 
-    def describe(self, seeds: Sequence[Struct], *, structured: bool) -> list[Use]:
+    def describe(self, seeds: Sequence[Struct], *, structured: bool, recall: bool = False) -> list[Use]:
         """The uses of one example with a `Struct` in place of each array.
 
         f is run on one example, or on each where they are recorded one at a time; the first time also what it takes to
-        find out how: see `levels`. Nothing is remembered that depends on values but which calls are made.
+        find out how: see `levels`. Nothing is remembered that depends on values but which calls are made. With
+        ``recall``, f need not be run: see `recalling`.
         """
         key = tuple(seed.shape[0] for seed in seeds), structured
-        if key not in self.shared.described:
-            self.shared.described[key] = self._describe(sum(key[0]), structured=structured)
+        if key in self.shared.described:
+            return self.shared.described[key]
+        if recall and structured and (known := recalled(self, key)) is not None:
+            return known
+        self.shared.recalled.pop(key, None)
+        self.shared.described[key] = self._describe(sum(key[0]), structured=structured)
         return self.shared.described[key]
 
     def _describe(self, n_seeds: int, *, structured: bool) -> list[Use]:

@@ -1,0 +1,103 @@
+"""Descriptions of one side of f that serve the next one, so that f need not be run to plan what was planned before.
+
+What f does may change behind its name: with a tensor or a flag that it closes over, say. So a description is only kept
+once uses were like it, and where it is recalled, the uses must be like it again before anything is made of them. If
+not, it is dropped, the caller is told, and describes anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jacgram.core.frontend import DescriptionChanged
+from jacgram.core.uses import Use
+from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.values import struct_of
+
+if TYPE_CHECKING:
+    from jacgram.frontends.torch.side import TorchSide
+
+_descriptions = Seen()
+
+
+def recalled(side: TorchSide, key: Any) -> list[Use] | None:
+    """The description that an earlier side of f had for this key, examples of these shapes, and these module modes."""
+    known = _descriptions.get(side.program.f, _place(side, key)) if side.n else None
+    if known is not None:
+        side.shared.recalled[key] = known
+    return known
+
+
+def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list[Use]:
+    """The uses found, if they are like those recalled; if they are like those described, that is kept.
+
+    Raises:
+        DescriptionChanged: they are not, or f cannot be run as it was.
+    """
+    if not side.shared.recalled:
+        uses = find()
+        _keep(side, uses)
+        return uses
+    try:
+        uses = find()
+    except Exception as error:  # whatever f raises now, once more described it is raised again or dealt with
+        _forget(side)
+        raise DescriptionChanged from error
+    likeness = _likeness(uses)
+    if any(_likeness(known) != likeness for known in side.shared.recalled.values()):
+        _forget(side)
+        raise DescriptionChanged
+    return uses
+
+
+def _keep(side: TorchSide, uses: list[Use]) -> None:
+    """Keeps descriptions that the uses are like, where no data decides which uses there are."""
+    level = side.shared.level
+    if level is None or not level.steady or not (level.at_once or level.graph):
+        return
+    for key, described in side.shared.described.items():
+        place = _place(side, key)
+        is_structured = key[1]
+        if (
+            is_structured
+            and _descriptions.get(side.program.f, place) is None
+            and _likeness(described) == _likeness(uses)
+        ):
+            _descriptions.put(side.program.f, place, described)
+
+
+def _forget(side: TorchSide) -> None:
+    for key in side.shared.recalled:
+        _descriptions.put(side.program.f, _place(side, key), None)
+    side.shared.recalled.clear()
+
+
+def _place(side: TorchSide, key: Any) -> Any:
+    return state_of(side), side.create_graph, key
+
+
+def _likeness(uses: Sequence[Use]) -> tuple[Any, ...]:
+    """All that planning and contraction know of uses but numbers of examples and seeds: what is read, how, and shapes.
+
+    Uses that share a cotangent are contracted together, so which do counts too.
+    """
+    first: dict[int, int] = {}
+    return tuple(
+        (
+            use.leaf,
+            use.view,
+            use.kind,
+            _shape_of_one(use.activation, 1),
+            _shape_of_one(use.cotangent, 2),
+            first.setdefault(id(use.cotangent), len(first)),
+        )
+        for use in uses
+    )
+
+
+def _shape_of_one(array: Any, lead: int) -> tuple[Any, ...] | None:
+    if array is None:
+        return None
+    struct = struct_of(array)
+    return struct.shape[lead:], struct.dtype

@@ -1,0 +1,190 @@
+"""Descriptions are recalled for what f did before, and never believed for what it does now."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import jacgram
+from frontends.torch.checks import FRONTEND, basis, described, rows_of
+from jacgram.core.frontend import DescriptionChanged, Struct
+from kit import oracle
+
+
+def normal(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def check(f, params, x1, x2):
+    """The kernel is that of rows by autograd."""
+    expected = oracle.gram(oracle.jacobian(f, x1, params), oracle.jacobian(f, x2, params))[0]
+    np.testing.assert_allclose(jacgram.ntk(f, x1, x2, params=params), expected, atol=1e-10)
+
+
+def check_module(module, x):
+    np.testing.assert_allclose(jacgram.ntk(module, x), oracle.gram(rows_of(module, x))[0], atol=1e-10)
+
+
+def counted(f):
+    """f, and a list that grows with its calls."""
+    calls = []
+
+    def counting(*args):
+        calls.append(1)
+        return f(*args)
+
+    return counting, calls
+
+
+def test_a_warm_call_runs_f_twice_a_side():
+    """Once for the shape of y, once for the uses."""
+    f, calls = counted(lambda p, x: torch.tanh(x @ p))
+    w, x1, x2 = normal(3, 2), normal(4, 3), normal(5, 3)
+    check(f, w, x1, x2)
+    calls.clear()
+    jacgram.ntk(f, x1, x2, params=w)
+    assert len(calls) == 4
+
+
+SWITCHED = {
+    "another use": (lambda p, x: x @ p, lambda p, x: torch.tanh(x @ p) @ p),
+    "a use less": (lambda p, x: torch.tanh(x @ p) @ p, lambda p, x: x @ p),
+    "none": (lambda p, x: x @ p, lambda p, x: x * 2),
+    "another view": (lambda p, x: x @ p, lambda p, x: x @ p.T),
+    "a part": (lambda p, x: x @ p, lambda p, x: x[:, :2] @ p[:2]),
+    "another kind": (lambda p, x: x @ p, lambda p, x: x * p[0]),
+    "more positions": (lambda p, x: x @ p, lambda p, x: (x[:, None].repeat(1, 4, 1).cumsum(1) @ p).sum(1)),
+    "an index": (lambda p, x: x @ p, lambda p, x: p[(x[:, 0] > 0).long()] * x),
+    "shared cotangents": (lambda p, x: x @ p + p[0], lambda p, x: (x @ p).sin() + p[0]),
+    "a call that vmap cannot run": (lambda p, x: x @ p, lambda p, x: x @ p * x.detach().sum(1).tolist()[0]),
+    "derivatives within": (
+        lambda p, x: x @ p,
+        lambda p, x: torch.func.vmap(torch.func.grad(lambda at: torch.cosh(at @ p).sum()))(x),
+    ),
+    "rows": (lambda p, x: x @ p, lambda p, x: torch.linalg.solve(p, x[..., None])[..., 0]),
+}
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["to", "back"])
+@pytest.mark.parametrize("name", SWITCHED)
+def test_a_function_that_changes_is_described_anew(name, back):
+    before, after = SWITCHED[name][::-1] if back else SWITCHED[name]
+    now = before
+    f = lambda p, x: now(p, x)
+    w, x1, x2 = normal(3, 3), normal(1, 3), normal(1, 3)
+    check(f, w, x1, x2)
+    check(f, w, x1, x2)
+    now = after
+    check(f, w, x1, x2)
+    check(f, w, x1, x2)
+    now = before
+    check(f, w, x1, x2)
+
+
+def test_a_tensor_that_f_closes_over_may_take_another_value_and_shape():
+    held = normal(5, 3)
+    f = lambda p, x: torch.tanh((x[:, None] * held) @ p).sum(1)
+    w, x1, x2 = normal(3, 2), normal(4, 3), normal(2, 3)
+    check(f, w, x1, x2)
+    held.mul_(2)
+    check(f, w, x1, x2)
+    held = normal(7, 3)
+    check(f, w, x1, x2)
+
+
+def test_a_buffer_may_change():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(3, 2).double()
+            self.register_buffer("scale", normal(4, 1))
+
+        def forward(self, x):
+            return torch.tanh(self.dense(x[:, None] * self.scale)).sum(1)
+
+    module, x = Scaled(), normal(3, 3)
+    check_module(module, x)
+    module.scale = 3 * module.scale
+    check_module(module, x)
+    module.scale = normal(6, 1)
+    check_module(module, x)
+
+
+def test_a_module_in_another_mode_is_another():
+    class Switched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3).double(), nn.Linear(3, 2).double()
+
+        def forward(self, x):
+            return self.b(torch.tanh(self.a(x)) if self.training else x)
+
+    module, x = Switched(), normal(3, 3)
+    for mode in (True, False, True):
+        check_module(module.train(mode), x)
+
+
+def test_another_shape_or_dtype_is_described_by_itself():
+    f = lambda p, x: torch.tanh(x @ p).sum(1)
+    w = normal(3, 2)
+    for x in (normal(2, 4, 3), normal(2, 6, 3), normal(3, 4, 3)):
+        check(f, w, x, x + 1)
+    assert jacgram.ntk(f, normal(2, 4, 3).float(), params=w.float()).dtype == torch.float32
+
+
+def test_uses_that_differ_raise_before_they_are_used():
+    transposed = False
+    f = lambda p, x: x @ (p.T if transposed else p)
+    w, x = normal(3, 3), normal(4, 3)
+    first = FRONTEND.side(f, x, w, argument="x1")
+    seeds = basis(first)
+    described(first, seeds)
+    first.uses(seeds, structured=True)
+    structs = [Struct(tuple(seed.shape), "float64") for seed in seeds]
+    transposed = True
+    second = FRONTEND.side(f, x, w, argument="x1")
+    assert second.describe(structs, structured=True, recall=True) is described(first, seeds)
+    with pytest.raises(DescriptionChanged):
+        second.uses(seeds, structured=True)
+    (anew,) = second.describe(structs, structured=True, recall=True)
+    assert anew.view.strides == (1, 3)
+    second.uses(seeds, structured=True)
+
+
+def test_nothing_is_recalled_where_examples_are_recorded_one_by_one():
+    one = lambda p, row: row @ p if row.sum() > 0 else torch.tanh(row @ p) @ p
+    f = lambda p, x: torch.stack([one(p, row) for row in x])
+    w, x = normal(3, 3), normal(2, 3)
+    check(f, w, x, -x)
+    check(f, w, -x, x)
+    side = FRONTEND.side(f, x, w, argument="x1")
+    side.describe([Struct((3, 3), "float64")], structured=True, recall=True)
+    assert not side.shared.recalled
+
+
+def test_a_plan_asked_for_is_made_of_what_f_does_now():
+    shared = False
+    f = lambda p, x: (torch.tanh(x @ p) @ p) if shared else x @ p
+    w, x = normal(3, 3), normal(4, 3)
+    jacgram.ntk(f, x, params=w)
+    shared = True
+    K = jacgram.Jacobian(f, x, params=w)
+    plan = (K @ K.T).plan()
+    np.testing.assert_allclose((K @ K.T).dense(plan=plan), oracle.gram(oracle.jacobian(f, x, w))[0], atol=1e-10)
+
+
+def test_an_error_of_f_is_raised_as_it_is():
+    broken = False
+
+    def f(p, x):
+        if broken and len(x) > 0 and torch.is_grad_enabled() and p.requires_grad:
+            raise ValueError("no such luck")
+        return x @ p
+
+    w, x = normal(3, 2), normal(4, 3)
+    jacgram.ntk(f, x, params=w)
+    broken = True
+    with pytest.raises(Exception, match="no such luck"):
+        jacgram.ntk(f, x, params=w)
+    broken = False
+    check(f, w, x, x)
