@@ -1,5 +1,6 @@
 """Uses read off autograd's graph, by the way itself rather than through what falls back to it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -92,6 +93,21 @@ def test_rows_without_cotangent_do_no_harm():
     """Units that are dead in every example leave rows that belong to none."""
     f = lambda p, x: torch.relu(x @ p - 100.0 * (x[..., :1] > 0)).sum(1)
     check(f, normal(2, 3), X)
+
+
+@pytest.mark.parametrize("seeds", [torch.eye(4)[:1], torch.eye(4)[2:], torch.eye(4)[[3, 1, 3]], torch.ones(1, 4)])
+def test_rows_to_which_no_seed_leads_do_no_harm(seeds):
+    """Seeds of some outputs leave the rows of the others without a cotangent."""
+    f = lambda p, x: torch.cat([x[:, 0] @ p, torch.tanh(x[:, 1:] @ p).sum(1)], 1)
+    w, seeds = normal(2, 2), seeds.double()
+    side = FRONTEND.side(f, X, w, argument="x1")
+    with side.calling():
+        uses, _, unread = graph_uses(side, [seeds], frozenset())
+    assert not unread
+    (found,) = jacobian_of_uses(uses, [(2, 2)], side.n, len(seeds))
+    (rows,) = oracle.jacobian(f, X, w)
+    expected = np.einsum("so,no...->ns...", seeds.numpy(), rows.leaves[0].reshape(side.n, 4, 2, 2))
+    np.testing.assert_allclose(found.real, expected, atol=1e-12)
 
 
 def test_complex_numbers_are_not_read():

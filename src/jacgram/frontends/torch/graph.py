@@ -2,8 +2,9 @@
 
 f runs once on the whole batch, without ``vmap``. From each parameter's node the graph is followed through views to the
 nodes that mix it with data (`graph_nodes`), which hold the activation. Their outputs have no example axis that could be
-told by shape, so it is found by value: of two backward passes, the second with its cotangents times a known number per
-example, the ratio of every row says whose it is. A leaf with a row of several examples is not read here.
+told by shape, so it is found by value: beside the backward passes for the seeds, one is made for a mixture of them
+times a known number per example, and the ratio of every row to the mixture of its cotangents says whose it is. A leaf
+with a row of several examples is not read here. Rows to which no seed leads may be anyone's.
 """
 
 from __future__ import annotations
@@ -44,15 +45,16 @@ def graph_uses(
     rows: list[torch.Tensor] = []
     if readings:
         passes = _Passes(outputs, readings)
-        first, second = passes.of_one(torch.ones(side.n), side), passes.of_one(1.0 + torch.arange(side.n), side)
+        found = passes.of_seeds(seeds)
+        mixture = 1 + torch.rand(len(seeds[0]), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        scaled = passes.of_mixture(seeds, mixture)
         for reading in readings:
             try:
-                rows.append(_owners(reading, first[id(reading.node)], second[id(reading.node)], side.n))
+                rows.append(_owners(reading, mixture, found[id(reading.node)], scaled[id(reading.node)], side.n))
             except UnreadableGraphError as error:
                 unread.setdefault(reading.leaf, str(error))
                 rows.append(torch.zeros(0))
         kept = [(reading, row) for reading, row in zip(readings, rows, strict=True) if reading.leaf not in unread]
-        found = passes.of_seeds(seeds) if kept else {}
         uses = [_use(reading, row, found[id(reading.node)]) for reading, row in kept]
     else:
         uses = []
@@ -68,47 +70,47 @@ class _Passes:
         self._kept = [k for k, y in enumerate(outputs) if y.requires_grad]
         self._edges = {id(r.node): GradientEdge(r.node, 0) for r in readings}
 
-    def of_one(self, factors: torch.Tensor, side: TorchSide) -> dict[int, torch.Tensor]:
-        """By node, the cotangents ``(1, *shape)`` of one random seed, times a factor per example ``(n,)``."""
-        generator = torch.Generator().manual_seed(3)
-        vectors: list[torch.Tensor] = []
-        for y in self._outputs:
-            drawn = torch.randn(
-                (1, *y.shape[1:]) if side.has_examples else y.shape, generator=generator, dtype=torch.float64
-            )
-            scale = factors.reshape(-1, *(1,) * (y.ndim - 1)) if side.has_examples else factors[0]
-            vectors.append((drawn * scale).to(y).expand(y.shape)[None])
-        return self._pulled(vectors)
-
     def of_seeds(self, seeds: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
         """By node, the cotangents ``(s, *shape)`` of all seeds, the same for every example."""
         expanded = [
-            seeds[k][:, None].expand(len(seeds[k]), *y.shape) if y.ndim == seeds[k].ndim else seeds[k]
-            for k, y in zip(self._kept, self._outputs, strict=True)
+            seeds[k][:, None].expand(len(seeds[k]), *y.shape) for k, y in zip(self._kept, self._outputs, strict=True)
         ]
-        return self._pulled(expanded)
+        if len(expanded[0]) == 1:
+            return {node: found[None] for node, found in self._pulled([seed[0] for seed in expanded]).items()}
+        with known_loops():
+            return torch.func.vmap(self._pulled)(expanded)
+
+    def of_mixture(self, seeds: Sequence[torch.Tensor], mixture: torch.Tensor) -> dict[int, torch.Tensor]:
+        """By node, the cotangent ``(*shape)`` of the seeds times a factor each, times k + 1 for example k."""
+        vectors: list[torch.Tensor] = []
+        for k, y in zip(self._kept, self._outputs, strict=True):
+            mixed = torch.tensordot(mixture.to(seeds[k]), seeds[k], 1)
+            number = torch.arange(1, len(y) + 1, device=y.device).reshape(-1, *(1,) * (y.ndim - 1))
+            vectors.append((number * mixed).to(y))
+        return self._pulled(vectors)
 
     def _pulled(self, vectors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
-        def one(*seed: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            found: Any = torch.autograd.grad(self._outputs, list(self._edges.values()), seed, retain_graph=True)
-            return found
-
-        with known_loops():
-            return dict(zip(self._edges, torch.func.vmap(one)(*vectors), strict=True))
+        found: Any = torch.autograd.grad(self._outputs, list(self._edges.values()), vectors, retain_graph=True)
+        return dict(zip(self._edges, found, strict=True))
 
 
-def _owners(reading: GraphReading, first: torch.Tensor, second: torch.Tensor, n: int) -> torch.Tensor:
+def _owners(
+    reading: GraphReading, mixture: torch.Tensor, cotangents: torch.Tensor, scaled: torch.Tensor, n: int
+) -> torch.Tensor:
     """Rows of each example, ``(n, t)``. Rows without any cotangent are dealt out so that all have equally many."""
-    rows = [reading.cotangent_rows(g)[0].double() for g in (first, second)]
-    one, two = (part.reshape(len(part), -1) for part in rows)
+    mixed = torch.tensordot(mixture.to(cotangents.device), cotangents.double(), 1)
+    one, two = (
+        rows.reshape(len(rows), -1)
+        for rows in (reading.cotangent_rows(mixed[None])[0], reading.cotangent_rows(scaled.double()[None])[0])
+    )
     if one.shape[0] % n:
         raise UnreadableGraphError(f"{reading.name}, whose rows are not equally many for each example")
     largest = one.abs().max(1)
     at = largest.indices[:, None]
     ratio = (two.gather(1, at) / one.gather(1, at))[:, 0]
-    owner = torch.where(largest.values > 0, ratio.round() - 1, torch.full_like(ratio, -1)).long()
+    owner = torch.where(largest.values > 0, ratio.round() - 1, -1).long()
     gap = (two - (owner[:, None] + 1) * one).abs().max(1).values
-    tolerance = torch.finfo(first.dtype).eps ** 0.5 * two.abs().max(1).values
+    tolerance = torch.finfo(cotangents.dtype).eps ** 0.5 * two.abs().max(1).values
     if bool(((gap > tolerance) | (owner >= n) | (owner < -1)).any()):
         raise UnreadableGraphError(f"{reading.name}, whose rows belong to several examples")
     return _dealt(reading, owner, n)
@@ -116,16 +118,14 @@ def _owners(reading: GraphReading, first: torch.Tensor, second: torch.Tensor, n:
 
 def _dealt(reading: GraphReading, owner: torch.Tensor, n: int) -> torch.Tensor:
     share = len(owner) // n
-    groups = [torch.nonzero(owner == k)[:, 0] for k in range(n)]
-    free = torch.nonzero(owner == -1)[:, 0]
-    rows: list[torch.Tensor] = []
-    for group in groups:
-        missing = share - len(group)
-        if missing < 0:
-            raise UnreadableGraphError(f"{reading.name}, whose rows are not equally many for each example")
-        rows.append(torch.cat([group, free[:missing]]))
-        free = free[missing:]
-    return torch.stack(rows)
+    free, *held = torch.bincount(owner + 1, minlength=n + 1).tolist()
+    if any(count > share for count in held):
+        raise UnreadableGraphError(f"{reading.name}, whose rows are not equally many for each example")
+    if free:
+        owed = torch.tensor([share - count for count in held], device=owner.device)
+        dealt = torch.repeat_interleave(torch.arange(n, device=owner.device), owed)
+        owner = owner.masked_scatter(owner == -1, dealt)
+    return owner.argsort(stable=True).reshape(n, share)
 
 
 def _use(reading: GraphReading, rows: torch.Tensor, cotangent: torch.Tensor) -> Use:

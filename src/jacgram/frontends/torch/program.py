@@ -109,7 +109,7 @@ class OfModule:
 
     def modules(self) -> list[nn.Module]:
         """The module, and those that f holds."""
-        return [self.module, *modules_of(self.f)]
+        return [self.module, *(part for part in modules_of(self.f) if part is not self.module)]
 
 
 class _Caller(nn.Module):
