@@ -119,7 +119,7 @@ class GramOperator:
             pattern: what of it, as in ``"n i, m i -> n m"`` (see the page on patterns); None for everything.
             method: the strategy. The default takes the cheapest plan that fits.
             memory: what may be allocated beyond inputs, parameters and result: bytes, or a string such as ``"64MiB"``.
-                None allows half of what the device has free.
+                None allows up to half of what the device has free.
             accumulate: ``"float32"`` or ``"float64"``: the precision in which products are summed.
             by_leaf: return a tree shaped as the variable whose leaves sum to the kernel.
             plan: a plan made by `plan` for this pattern, instead of a new one.
