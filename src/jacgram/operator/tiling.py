@@ -17,7 +17,7 @@ from jacgram.plan.strategies import Auto, MatrixFree, Structured
 from jacgram.plan.task import Task
 from jacgram.store.grid import TileGrid
 
-_TILE_BYTES = 32 << 20
+_TILE_BYTES = 12 << 20
 """Largest tile that is chosen: what a kill can cost, and what workers share out, should be small beside the kernel."""
 _COPIES = 2
 """Copies of a tile, beside those of its computation, while it is written: its mirror image, and what is encoded."""
@@ -75,7 +75,7 @@ def choose_tiling(kernel: LazyKernel, tile: int | tuple[int, int] | None, memory
 
     Args:
         kernel: what to compute.
-        tile: examples per side; None for the largest tile, up to 32 MiB, that is computed in one piece within budget.
+        tile: examples per side; None for the largest tile, up to 12 MiB, that is computed in one piece within budget.
         memory_bytes: the budget, the writing of a tile included.
 
     Raises:

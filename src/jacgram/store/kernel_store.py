@@ -193,10 +193,10 @@ class KernelStore:
         return zlib.crc32(np.ascontiguousarray(block).view(np.uint8).data)
 
     def mirrored(self, block: NDArray[Any]) -> NDArray[Any]:
-        """The mirror image of a tile; taken twice, the tile again."""
+        """The mirror image of a tile, a view where it can be: Zarr lays it out as it encodes. Twice, the tile again."""
         assert self.header.mirror is not None
         turned = block.transpose(self.header.mirror)
-        return np.ascontiguousarray(turned.conj() if self.header.conjugate else turned)
+        return turned.conj() if self.header.conjugate and np.iscomplexobj(turned) else turned
 
     def place(self, tile: Tile) -> tuple[slice, ...]:
         """Where a tile stands in the array."""
