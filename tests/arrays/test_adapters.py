@@ -148,3 +148,16 @@ def test_what_is_differentiated_takes_memory_of_its_own():
     second = xp.einsum("nsk,nki->nsi", 2 * a, b, buffer=buffer)
     (gradient,) = torch.autograd.grad((first * second).sum(), a)
     torch.testing.assert_close(gradient, torch.autograd.grad((2 * (a @ b) ** 2).sum(), a)[0])
+
+
+@pytest.mark.parametrize("spec", ["nstk,nti->nski", "nski,mrki->nsmr"])
+def test_what_is_mapped_over_or_pushed_forward_is_not_written_into(spec):
+    torch = pytest.importorskip("torch")
+    xp, sizes = adapter("torch"), {letter: 2 + position for position, letter in enumerate("nmskirt")}
+    first, second = spec.split("->")[0].split(",")
+    a, b = (torch.randn([4, *(sizes[x] for x in term)], dtype=torch.float64) for term in (first, second))
+    product = lambda x, y: xp.einsum(spec, x, y, buffer=xp.buffer())
+    expected = torch.stack([torch.einsum(spec, x, y) for x, y in zip(a, b, strict=True)])
+    torch.testing.assert_close(torch.func.vmap(product)(a, b), expected)
+    _, pushed = torch.func.jvp(lambda x: product(x, b[0]), (a[0],), (a[1],))
+    torch.testing.assert_close(pushed, torch.einsum(spec, a[1], b[0]))

@@ -32,7 +32,7 @@ class TorchArrays(Arrays):
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         if len(operands) != 2:
             return torch.einsum(spec, *operands)
-        take = taking(None if buffer is None or any(x.requires_grad for x in operands) else buffer)
+        take = None if any(map(_is_followed, operands)) else taking(buffer)
         split = _split(spec, operands)
         left, right = operands if split is None else split[1]
         return contract(spec, left, right, take) if split is None else contract(split[0], left, right, take).sum(0)
@@ -155,6 +155,13 @@ class TorchArrays(Arrays):
 
         with torch.no_grad():
             return least_seconds(call)
+
+
+def _is_followed(tensor: torch.Tensor) -> bool:
+    """Whether something differentiates or maps over what is done to a tensor: it then cannot be written into memory."""
+    if tensor.requires_grad or torch.func.debug_unwrap(tensor) is not tensor:
+        return True
+    return torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _split(spec: str, operands: Sequence[Any]) -> tuple[str, list[Any]] | None:

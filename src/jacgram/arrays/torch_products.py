@@ -42,8 +42,11 @@ def taking(buffer: Buffer | None) -> Take:
     return take
 
 
-def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take) -> torch.Tensor:
-    """The einsum ``spec`` of two tensors; as ``torch.einsum``, whose result may have other strides."""
+def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | None) -> torch.Tensor:
+    """The einsum ``spec`` of two tensors; as ``torch.einsum``, whose result may have other strides.
+
+    ``take`` gives memory for it; None where what is done is differentiated or mapped over, and nothing may be written.
+    """
     sources, out = spec.split("->")
     first, second = sources.split(",")
     if not _is_product(first, second, out):
@@ -52,16 +55,13 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take) -> 
         first, left, second, right = second, right, first, left
     a, b = _Operand(first, left), _Operand(second, right)
     groups = _Groups.of(a, b, out)
-    if not (left.requires_grad or right.requires_grad):
+    if take is not None:
         for label in groups.loops(a, b):
             return _looped(groups, a, b, label, out, take)
-        x = a.matrices(groups.batch, groups.rows, groups.summed, "left", take)
-        y = b.matrices(groups.batch, groups.summed, groups.columns, "right", take)
-        product = torch.bmm(x, y, out=take("out", (x.shape[0], x.shape[1], y.shape[2]), x))
-    else:
-        new = taking(None)
-        x = a.matrices(groups.batch, groups.rows, groups.summed, "left", new)
-        product = torch.bmm(x, b.matrices(groups.batch, groups.summed, groups.columns, "right", new))
+    x = a.matrices(groups.batch, groups.rows, groups.summed, "left", take)
+    y = b.matrices(groups.batch, groups.summed, groups.columns, "right", take)
+    memory = None if take is None else take("out", (x.shape[0], x.shape[1], y.shape[2]), x)
+    product = torch.bmm(x, y) if memory is None else torch.bmm(x, y, out=memory)
     labels = (*groups.batch, *groups.rows, *groups.columns)
     return _in_order(product, labels, groups.sizes, out)
 
@@ -129,7 +129,7 @@ class _Operand:
         return by_rows or ((row == 1 or m == 1) and (column >= m or n == 1))
 
     def matrices(
-        self, batch: Sequence[str], rows: Sequence[str], columns: Sequence[str], what: str, take: Take
+        self, batch: Sequence[str], rows: Sequence[str], columns: Sequence[str], what: str, take: Take | None
     ) -> torch.Tensor:
         """``(batch, rows, columns)``: a view, or a copy in which what lay together still does."""
         shape = [math.prod(self.size(x) for x in group) for group in (batch, rows, columns)]
@@ -142,11 +142,9 @@ class _Operand:
         order = [self.labels.index(x) for group in (batch, columns, rows) for x in group]
         return self._copied(order, what, take).reshape(shape[0], shape[2], shape[1]).transpose(1, 2)
 
-    def _copied(self, order: list[int], what: str, take: Take) -> torch.Tensor:
+    def _copied(self, order: list[int], what: str, take: Take | None) -> torch.Tensor:
         arranged = self.array.permute(order)
-        if self.array.requires_grad:
-            return arranged.contiguous()
-        return take(what, arranged.shape, self.array).copy_(arranged)
+        return arranged.contiguous() if take is None else take(what, arranged.shape, self.array).copy_(arranged)
 
 
 @dataclass(frozen=True, slots=True)
