@@ -184,6 +184,15 @@ def test_products_of_the_known_problem(framework):
         np.testing.assert_allclose(oracle.to_numpy(found), wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
 
 
+def test_outputs_without_entries(framework):
+    f, params, x = zoo.MODELS["dense"].on(framework, 3)
+    both = lambda p, x: {"a": f(p, x), "none": f(p, x)[:, :0], "nothing": f(p, x)[:, None, :0]}
+    for K in (jacgram.ntk(both, x, params=params), jacgram.ntk(both, x, x + 0, params=params)):
+        np.testing.assert_allclose(K["a"]["a"], jacgram.ntk(f, x, params=params), rtol=1e-9)
+        assert tuple(K["a"]["none"].shape) == (3, 3, 4, 0)
+        assert tuple(K["none"]["nothing"].shape) == (3, 3, 0, 1, 0)
+
+
 def test_rebound_closures_are_seen(framework):
     f, x1, x2, _ = seeds_problem(framework)
     scale = array(framework, np.float32(1.0))
@@ -247,6 +256,26 @@ class TestBadInput:
             (J1 @ J2.T).dense(plan=plan)
         oracle_free = (J1 @ J1.T).dense(plan=plan)
         assert oracle_free.shape == (3, 3, 4, 4)
+
+    def test_a_plan_of_one_side_is_none_of_two(self, framework):
+        """It computes a triangle, and a plan of two sides may have tiles that are not square."""
+        f, params, x = zoo.MODELS["dense"].on(framework, 8)
+        J, again = (jacgram.Jacobian(f, y, params=params) for y in (x, x + 0))
+        thin = jacgram.Device("thin", products=((1, 1e6), (1024, 1e6)), copies=((1e6, 1e12),), call_s=1e-9)
+        plan = (J @ J.T).plan("n i, m i -> n m", method=jacgram.Auto(device=thin))
+        assert plan.panels > 1
+        with pytest.raises(
+            ArgumentError, match="plan was made for one side with itself, and this kernel is of two sides"
+        ):
+            (J @ again.T).dense("n i, m i -> n m", plan=plan)
+        with pytest.raises(ArgumentError, match="or has another pattern"):
+            (J @ J.T).dense("n i, n i -> n", plan=plan)
+        with pytest.raises(
+            ArgumentError, match="plan was made for two sides, and this kernel is of one side with itself"
+        ):
+            (J @ J.T).dense("n i, m i -> n m", plan=(J @ again.T).plan("n i, m i -> n m"))
+        same = (J @ J.T).dense("n i, m i -> n m", plan=plan)
+        np.testing.assert_allclose(same, (J @ again.T).dense("n i, m i -> n m"), rtol=1e-9)
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -22,7 +22,8 @@ def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
     summed = [x for x in first if x in second and x not in out]
     rows, columns = ([x for x in term if x in out and x not in batch] for term in (first, second))
     place1, place2 = _summed_place(first, batch, rows, summed), _summed_place(second, batch, columns, summed)
-    if place1 is None or place2 is None or len(out) != len(batch) + len(rows) + len(columns):
+    labels = (*batch, *rows, *columns)
+    if place1 is None or place2 is None or sorted(out) != sorted(labels) or len({*first}) < len(first):
         return jnp.einsum(spec, left, right, precision=jax.lax.Precision.HIGHEST)
     sizes = dict(zip((*first, *second), (*left.shape, *right.shape), strict=True))
     a, b = (
@@ -31,7 +32,6 @@ def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
     )
     numbers = (((place1,), (place2,)), ((0,), (0,)))
     product = jax.lax.dot_general(a, b, numbers, precision=jax.lax.Precision.HIGHEST)
-    labels = (*batch, *rows, *columns)
     return jnp.transpose(jnp.reshape(product, [sizes[x] for x in labels]), [labels.index(x) for x in out])
 
 

@@ -25,7 +25,7 @@ Take = Callable[[str, Sequence[int], torch.Tensor], torch.Tensor]
 
 
 def taking(buffer: Buffer | None) -> Take:
-    """Memory from a buffer, where there is one and it is large enough; else new memory, which the buffer then holds.
+    """Memory of a buffer, which takes more where it is not enough; without a buffer, new memory each time.
 
     Large allocations go back to the system when they are freed, and new ones are cleared page by page: in a loop that
     takes longer than the products (measured: 30 GFLOP/s in place of 100).

@@ -87,6 +87,8 @@ def contract(
 def _is_one(component: Component, sides: tuple[Factors, Factors]) -> bool:
     """Whether both sides bring the same arrays, so that what is made of each alone need be made once."""
     left, right = sides
+    if left.seeds[0] == left.seeds[1]:
+        return False  # of outputs without entries, any two have the same seeds
     return right.uses is left.uses and right.seeds == left.seeds and component.left == component.right
 
 
@@ -186,8 +188,8 @@ def _run(
     _steps(xp, todo, own, arrays, shared, buffers)
 
     def panel(cut: Callable[[Labelled], Labelled]) -> Any:
-        inner = [None if x is None else cut(x) for x in arrays]
-        arrays[:] = inner if triangle.panels == 1 else arrays  # an eager framework frees what no later step reads
+        # With a single panel nothing is cut, and an eager framework frees what no later step reads.
+        inner = arrays if triangle.panels == 1 else [None if x is None else cut(x) for x in arrays]
         _steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers)
         result = inner[-1]
         assert result is not None

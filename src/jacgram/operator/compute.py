@@ -16,7 +16,7 @@ from jacgram.core.dtypes import accumulation, is_complex, promote, real_dtype
 from jacgram.core.frontend import DescriptionChanged, Frontend, Side, Struct
 from jacgram.core.patterns import Labels
 from jacgram.core.sizes import parse_bytes
-from jacgram.errors import ArgumentError
+from jacgram.errors import ArgumentError, UnsupportedError
 from jacgram.plan.condensing import condensed
 from jacgram.plan.device import Device
 from jacgram.plan.make import make_plan
@@ -156,14 +156,16 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
 
 def _run_eagerly(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:
     """What was described before is planned for at first; where uses turn out to differ, what is described now."""
-    if given is None:
+    for recall in (given is None, False):
         try:
-            kernel, arrays = _kernel(request, method, memory, given, recall=True)
+            kernel, arrays = _kernel(request, method, memory, given, recall=recall)
             return request.frontend.run(kernel, arrays)
         except DescriptionChanged:
-            pass
-    kernel, arrays = _kernel(request, method, memory, given)
-    return request.frontend.run(kernel, arrays)
+            continue
+    raise UnsupportedError(
+        "f does other things with its parameters from one call to the next, so nothing can be planned for it. Fix: let "
+        "it do the same each time, or pass method=Materialize()."
+    )
 
 
 _PREPARED = 128  # requests kept planned and compiled; the least recently used goes first
@@ -218,6 +220,12 @@ def check_plan(plan: Plan, task: Task) -> None:
     """`ArgumentError` unless a plan was made for a task of these shapes."""
     examples = tuple(side.n for side in task.sides)
     expected = len(task.pairs) if plan.method != "matrix-free" else 0
+    if plan.method != "matrix-free" and (plan.hermitian != task.hermitian or (plan.panels > 1 and not task.triangle)):
+        made, found = ("one side with itself" if same else "two sides" for same in (plan.hermitian, task.hermitian))
+        raise ArgumentError(
+            f"plan was made for {made}, and this kernel is of {found}, or has another pattern. Fix: make the plan with "
+            "K.plan(...) of this kernel, with the same pattern."
+        )
     if plan.examples != examples or len(plan.leaves) != expected or plan.dtype != task.dtype:
         raise ArgumentError(
             f"plan was made for {plan.examples} examples and {len(plan.leaves)} pairs of outputs in {plan.dtype}, but "

@@ -2,7 +2,8 @@
 
 Floating-point operations alone choose wrongly by up to an order of magnitude, because an order with fewer of them may
 move far more bytes or run thin products. So a candidate's price is its products' times, each the slower of arithmetic
-and traffic, and candidates whose working set exceeds what is allowed are not considered.
+and traffic, with the copies to another layout and the fresh memory that it takes; candidates whose working set exceeds
+what is allowed are not considered.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def _choice(
     whole = dict(problem.sizes)
     sizes = whole if label is None else whole | {label: chunk}
     count = 1 if label is None else math.ceil(whole[label] / chunk)
-    flops, seconds, peak, alive = 0, 0.0, 0, 0
+    flops, seconds, peak, alive, turned = 0, 0.0, 0, 0, 0
     base = len(problem.network.operands)
     made: dict[int, int] = {}
     for position, step in enumerate(steps(problem.network, tree)):
@@ -191,7 +192,8 @@ def _choice(
             reads_s += copies * device.copy_s(entries * itemsize, lies_in)
         seconds += times * device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes / times, alive))
         seconds += times * cost.turned_entries * itemsize / device.turns_per_s
-        peak = max(peak, alive)
+        turned += times * cost.turned_entries * itemsize
+        peak = max(peak, alive + turned)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
         made[base + position] = out_bytes
     once_s = device.fresh_s(peak)

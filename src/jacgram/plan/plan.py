@@ -53,7 +53,7 @@ class Plan:
         notes: what a reader should know: fallbacks, what was not checked.
         condensed: leaves whose rows are formed a few examples at a time.
         pass_blocks: how many examples at a time, on side 1 and on side 2; 0 for all.
-        panels: panels in which the triangle of one tile is computed; 1 for all of it, 0 where the sides differ.
+        panels: panels in which the triangle of one tile is computed; 1 for all of it. 0 for two sides, and for tiles.
 
     Example:
         >>> import jax.numpy as jnp, jacgram

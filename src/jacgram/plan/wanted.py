@@ -139,4 +139,4 @@ def seed_basis(names: Sequence[str], sizes: Sequence[int], kept: Sequence[str]) 
     kept_sizes = [size for name, size in zip(names, sizes, strict=True) if name in kept]
     identity = np.eye(math.prod(kept_sizes), dtype=np.float32)
     spread = [size if name in kept else 1 for name, size in zip(names, sizes, strict=True)]
-    return np.broadcast_to(identity.reshape(-1, *spread), (len(identity), *sizes))
+    return np.broadcast_to(identity.reshape(len(identity), *spread), (len(identity), *sizes))

@@ -8,6 +8,8 @@ from torch import nn
 import jacgram
 from frontends.torch.checks import FRONTEND, basis, described, rows_of
 from jacgram.core.frontend import DescriptionChanged, Struct
+from jacgram.errors import UnsupportedError
+from jacgram.frontends.torch.side import TorchSide
 from kit import oracle
 
 
@@ -188,3 +190,38 @@ def test_an_error_of_f_is_raised_as_it_is():
         jacgram.ntk(f, x, params=w)
     broken = False
     check(f, w, x, x)
+
+
+def test_what_f_does_may_change_between_two_calls_of_one_kernel():
+    shared = False
+    f = lambda p, x: torch.tanh(x @ p["w"] @ p["v"] + (x @ p["w"] @ p["v"] if shared else 0)) @ p["v"]
+    params, x = {"w": normal(3, 4), "v": normal(4, 4)}, normal(5, 3)
+    J = jacgram.Jacobian(f, x, params=params)
+    K = J @ J.T
+    for shared in (False, True, False):  # noqa: B007  (f reads it)
+        expected = oracle.gram(oracle.jacobian(f, x, params))[0]
+        np.testing.assert_allclose(K.dense(), expected, atol=1e-9)
+
+
+def test_a_plan_made_after_f_changed_forgets_what_was_recalled_under_other_patterns():
+    shared = False
+    f = lambda p, x: torch.tanh(x @ p @ p + (x @ p if shared else 0))
+    w, x, trace = normal(3, 3), normal(4, 3), "n i, m i -> n m"
+    for _ in range(2):
+        K = jacgram.Jacobian(f, x, params=w)
+        (K @ K.T).dense()
+        (K @ K.T).dense(trace)
+    K = jacgram.Jacobian(f, x, params=w)
+    (K @ K.T).dense()
+    shared = True
+    expected = np.einsum("nmii->nm", oracle.gram(oracle.jacobian(f, x, w))[0])
+    np.testing.assert_allclose((K @ K.T).dense(trace, plan=(K @ K.T).plan(trace)), expected, atol=1e-9)
+
+
+def test_uses_that_never_are_as_described(monkeypatch):
+    def changed(self, seeds, *, structured):
+        raise DescriptionChanged
+
+    monkeypatch.setattr(TorchSide, "uses", changed)
+    with pytest.raises(UnsupportedError, match="f does other things with its parameters from one call to the next"):
+        jacgram.ntk(lambda p, x: x @ p, normal(4, 3), params=normal(3, 3))

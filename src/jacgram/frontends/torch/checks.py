@@ -28,7 +28,7 @@ _FIX = (
 
 
 class Seen:
-    """Which (object, key) passed a check, forgetting an object when it dies."""
+    """What is remembered of (object, key), a check passed or more; an object that dies is forgotten."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[Any, dict[Any, Any]]] = {}

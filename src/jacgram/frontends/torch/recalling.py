@@ -30,14 +30,15 @@ def recalled(side: TorchSide, key: Any) -> list[Use] | None:
 
 
 def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list[Use]:
-    """The uses found, if they are like those recalled; if they are like those described, that is kept.
+    """The uses found, if they are like those recalled, or else like those described, which are then kept.
 
     Raises:
         DescriptionChanged: they are not, or f cannot be run as it was.
     """
     if not side.shared.recalled:
         uses = find()
-        _keep(side, uses)
+        if _is_steady(side):
+            _compare(side, uses)
         return uses
     try:
         uses = find()
@@ -51,19 +52,23 @@ def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list
     return uses
 
 
-def _keep(side: TorchSide, uses: list[Use]) -> None:
-    """Keeps descriptions that the uses are like, where no data decides which uses there are."""
+def _is_steady(side: TorchSide) -> bool:
+    """Whether no data decides which uses there are."""
     level = side.shared.level
-    if level is None or not level.steady or not (level.at_once or level.graph):
-        return
-    for key, described in side.shared.described.items():
+    return level is not None and level.steady and (level.at_once or level.graph)
+
+
+def _compare(side: TorchSide, uses: list[Use]) -> None:
+    """Keeps this side's own descriptions, which the uses are like; or drops them, for f has changed since."""
+    likeness = _likeness(uses)
+    structured = {key: known for key, known in side.shared.described.items() if key[1]}
+    if any(_likeness(known) != likeness for known in structured.values()):
+        for key in structured:
+            del side.shared.described[key]
+        raise DescriptionChanged
+    for key, described in structured.items():
         place = _place(side, key)
-        is_structured = key[1]
-        if (
-            is_structured
-            and _descriptions.get(side.program.f, place) is None
-            and _likeness(described) == _likeness(uses)
-        ):
+        if _descriptions.get(side.program.f, place) is None:
             _descriptions.put(side.program.f, place, described)
 
 

@@ -154,7 +154,7 @@ class TorchSide:
             structured: false asks for one identity use per leaf.
 
         Raises:
-            DescriptionChanged: a description was recalled, and is not that of these uses.
+            DescriptionChanged: the description recalled, or made before, is not that of these uses.
         """
         stacked = stacked_seeds(self, seeds)
         if not self.n:
@@ -176,7 +176,7 @@ class TorchSide:
             return self.shared.described[key]
         if recall and structured and (known := recalled(self, key)) is not None:
             return known
-        self.shared.recalled.pop(key, None)
+        self.shared.recalled.clear()
         self.shared.described[key] = self._describe(sum(key[0]), structured=structured)
         return self.shared.described[key]
 
