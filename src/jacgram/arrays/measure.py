@@ -19,7 +19,7 @@ import numpy as np
 from jacgram.arrays.base import Arrays
 from jacgram.plan.device import Device
 
-_VERSION = 7
+_VERSION = 8
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -53,23 +53,24 @@ def measure(xp: Arrays, name: str) -> Device:
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float32)
 
-    products = [(side, _product_rate(xp, draw, side)) for side in _SIDES]
+    products, sums = (
+        [(side, _product_rate(xp, draw, side, summed=summed)) for side in _SIDES] for summed in (False, True)
+    )
     copies = _copies(xp, draw)
     call_s = xp.seconds(lambda a: _loop(xp, a), draw(1, 16, 16)) / _STEPS
     turned = draw(64, 64, 32, 128)
     turn_s = xp.seconds(lambda a: xp.reshape(xp.transpose(a, (2, 1, 0, 3)), (-1,)), turned)
-    return Device(name, tuple(products), tuple(copies), call_s, xp.overhead, turned.nbytes / turn_s)
+    turns_per_s = turned.nbytes / turn_s
+    return Device(name, tuple(products), tuple(copies), call_s, xp.overhead, turns_per_s, tuple(sums))
 
 
-def _product_rate(xp: Arrays, draw: Callable[..., Any], side: int) -> float:
-    """Rate of products with one side of this size, the slower of a kept and the summed one."""
+def _product_rate(xp: Arrays, draw: Callable[..., Any], side: int, *, summed: bool) -> float:
+    """Rate of products with one side of this size, a kept one or the summed one."""
     inner = max(side, 512)
     batch = max(1, 2**25 // (side * inner * inner))
-    kept = xp.seconds(lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, side, inner), draw(batch, inner, inner))
-    summed = xp.seconds(
-        lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, inner, side), draw(batch, side, inner)
-    )
-    return 2 * batch * side * inner * inner / max(kept, summed)
+    m, k = (inner, side) if summed else (side, inner)
+    seconds = xp.seconds(lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, m, k), draw(batch, k, inner))
+    return 2 * batch * side * inner * inner / seconds
 
 
 _STEPS = 64

@@ -24,10 +24,11 @@ class Device:
 
     Attributes:
         name: what was measured.
-        products: (side, rate in flop/s) of float32 matrix products with one side of this size, by growing side.
+        products: (side, rate in flop/s) of float32 matrix products with one kept side of this size, by growing side.
         copies: (size in bytes, rate in bytes/s) of reading and writing an array, by growing size.
         call_s: seconds of overhead of one array operation.
         turns_per_s: bytes/s of copying an array to another order of its axes.
+        sums: (side, rate) where it is the summed side that has this size; empty for as ``products``.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
 
     Example:
@@ -42,6 +43,7 @@ class Device:
     call_s: float
     overhead: float = 1.0
     turns_per_s: float = 4e9
+    sums: Table = ()
 
     @property
     def flops_per_s(self) -> float:
@@ -53,9 +55,9 @@ class Device:
 
         Reads run ahead of the arithmetic; a result that leaves the caches is waited for, and so is its fresh memory.
         """
-        fastest = 1 / self.flops_per_s
-        slower = (1 / _interpolate(self.products, side) - fastest for side in (product.m, product.n, product.k))
-        per_flop_s = fastest + sum(max(extra, 0.0) for extra in slower)
+        fastest, sums = 1 / self.flops_per_s, self.sums or self.products
+        sides = (self.products, product.m), (self.products, product.n), (sums, product.k)
+        per_flop_s = fastest + sum(max(1 / _interpolate(table, side) - fastest, 0.0) for table, side in sides)
         return max(product.flops * (itemsize / 4) * per_flop_s, reads_s) + writes_s + self.call_s
 
     def copy_s(self, n_bytes: float, lies_in: float) -> float:
@@ -74,9 +76,10 @@ class Device:
     def from_json(text: str) -> Device:
         """The figures that `to_json` wrote; ValueError, KeyError or TypeError where they are none."""
         fields = json.loads(text)
-        products, copies = (tuple((float(x), float(y)) for x, y in fields[key]) for key in ("products", "copies"))
+        tables = fields["products"], fields["copies"], fields.get("sums", ())
+        products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
         numbers = {key: float(fields[key]) for key in ("call_s", "overhead", "turns_per_s") if key in fields}
-        return Device(str(fields["name"]), products, copies, **numbers)
+        return Device(str(fields["name"]), products, copies, sums=sums, **numbers)
 
 
 _REUSED_BYTES = 1 << 22

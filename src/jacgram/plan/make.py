@@ -228,7 +228,7 @@ def factor_bytes(side: SideShapes, n: int, seed_share: float) -> int:
     return int(n * (2 * side.activation_bytes + cotangents * seed_share))
 
 
-_CALLS_PER_USE = 14  # array operations of a pass, forward and backward, for each use of a leaf
+_CALLS_PER_USE = 40  # array operations of a pass, forward and backward, for each use of a leaf
 
 
 def _pass_s(side: SideShapes, tile: int, seed_share: float, device: Device) -> float:
