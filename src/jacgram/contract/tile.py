@@ -75,7 +75,7 @@ class Tiles:
             component = self.task.components[leaf.component]
             part = contract(
                 self.xp, component, leaf.choice, wanted, factors, self.task.dtype,
-                conjugate=self.conjugate, panels=max(self.plan.panels, 1),
+                conjugate=self.conjugate, panels=self.plan.panels,
             )  # fmt: skip
             key = component.leaf if self.by_leaf else 0
             blocks[key] = part if key not in blocks else blocks[key] + part
