@@ -1,6 +1,31 @@
 """Memory of this process."""
 
-from jacgram.execute.memory import give_back, peak_bytes, peak_of_family
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from jacgram.execute.memory import give_back, keep_until_given_back, peak_bytes, peak_of_family
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from jacgram.execute.memory import keep_until_given_back
+if sys.argv[1] == "kept":
+    keep_until_given_back()
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+np.ones(3 << 17)
+before = faults()
+for _ in range(10):
+    np.ones(3 << 17)
+print(faults() - before)
+"""
+"""Page faults of ten arrays of 3 MiB, each freed before the next."""
 
 
 def test_peaks_are_in_bytes():
@@ -9,4 +34,19 @@ def test_peaks_are_in_bytes():
 
 
 def test_giving_back_is_harmless():
+    give_back()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's memory")
+def test_freed_memory_is_kept_where_dask_would_have_it_returned():
+    def faults(way):
+        options = {"MALLOC_TRIM_THRESHOLD_": "65536", "NUMPY_MADVISE_HUGEPAGE": "0"}  # the first is Dask's own
+        command = [sys.executable, "-c", FAULTS, way]
+        return int(subprocess.run(command, env=os.environ | options, capture_output=True, check=True).stdout)
+
+    assert faults("kept") < 1000 < 5000 < faults("returned")
+
+
+def test_keeping_is_harmless():
+    keep_until_given_back()
     give_back()

@@ -79,6 +79,33 @@ def test_a_program_for_each_shape(monkeypatch):
     ]
 
 
+def test_an_edge_that_is_nearly_whole_needs_no_program(framework, monkeypatch):
+    J, kernel = kernel_of(framework, n=29)
+    found, computed, tiles, grid = run_all(kernel, 1 << 30, monkeypatch)
+    K = np.asarray((J @ J.T).dense())
+    for tile, block in found.items():
+        (start1, size1), (start2, size2) = grid.block(1, tile[0]), grid.block(2, tile[1])
+        expected = K[start1 : start1 + size1, start2 : start2 + size2]
+        np.testing.assert_allclose(block, expected, rtol=1e-5, atol=1e-5 * np.abs(K).max())
+    assert found[4, 4].shape[0] == 5
+    np.testing.assert_array_equal(found[4, 4], found[4, 4].transpose(1, 0, 3, 2))
+    if framework == "jax":
+        assert sorted(tiles._programs) == [("factors", 0, 6), ("tile", 6, 6, False), ("tile", 6, 6, True)]
+    else:
+        assert (0, (24, 5)) in computed, "nothing is compiled, so nothing is gained by more examples"
+
+
+def test_all_edges_of_a_rectangle_are_cut_to_what_was_asked(framework, monkeypatch):
+    J, kernel = kernel_of(framework, n=11)
+    other, right = kernel_of(framework, n=17)
+    found, _, _, grid = run_all(replace(kernel, right=right.left), 1 << 30, monkeypatch)
+    K = np.asarray((J @ other.T).dense())
+    for tile, block in found.items():
+        (start1, size1), (start2, size2) = grid.block(1, tile[0]), grid.block(2, tile[1])
+        expected = K[start1 : start1 + size1, start2 : start2 + size2]
+        np.testing.assert_allclose(block, expected, rtol=1e-5, atol=1e-5 * np.abs(K).max())
+
+
 def test_blocks_need_not_be_aligned(framework):
     J, kernel = kernel_of(framework)
     tiles = TileKernel(kernel, choose_tiling(kernel, TILE, 64 << 20).plan, 0)

@@ -158,9 +158,15 @@ class Side(Protocol):
 
 
 class Frontend(Protocol):
-    """A framework: makes sides and runs functions of arrays."""
+    """A framework: makes sides and runs functions of arrays.
+
+    Attributes:
+        name: ``"jax"`` or ``"torch"``.
+        compiles: whether a function is compiled anew for every shape of its arrays.
+    """
 
     name: str
+    compiles: bool
 
     def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> Side:
         """Check f, x and params, and make a side of them.

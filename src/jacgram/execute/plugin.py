@@ -10,6 +10,7 @@ from distributed import WorkerPlugin, get_worker
 
 from jacgram.errors import ArgumentError
 from jacgram.execute.events import Tile
+from jacgram.execute.memory import keep_until_given_back
 from jacgram.execute.work import Work, Worker, describe
 
 
@@ -29,6 +30,7 @@ class TilePlugin(WorkerPlugin):
         """Called by the worker as it gets the plugin."""
         self._live = threading.local()
         self._workers: list[Worker] = []
+        keep_until_given_back()
 
     def teardown(self, worker: Any) -> None:
         """Called by the worker as it loses the plugin."""

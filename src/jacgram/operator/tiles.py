@@ -37,6 +37,9 @@ from jacgram.plan.task import Task
 Block = tuple[int, int]
 """First example and number of examples."""
 
+_NEARLY_WHOLE = 0.75
+"""Of a tile's examples, how many an edge must have to be computed as if it had all: compiling takes longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class LazyKernel:
@@ -131,9 +134,27 @@ class TileKernel:
 
         Where both sides and both blocks are one and the pattern treats its sides alike, it is exactly Hermitian.
         """
-        mirror = self._task.hermitian and block1 == block2
+        whole1, whole2 = (self._whole(position, block) for position, block in enumerate((block1, block2)))
+        mirror = self._task.hermitian and whole1 == whole2
         make = self._from_factors if self._plan.one_tile and self._plan.method != "matrix-free" else self._at_once
-        return self._xp.to_numpy(make(block1, block2, mirror))
+        found = self._xp.to_numpy(make(whole1, whole2, mirror))
+        wanted = self._task.pairs[0].wanted
+        cut = {
+            label: slice(block[0] - whole[0], block[0] - whole[0] + block[1])
+            for label, block, whole in ((wanted.example1, block1, whole1), (wanted.example2, block2, whole2))
+        }
+        return found[tuple(cut.get(label, slice(None)) for label in wanted.out)]
+
+    def _whole(self, position: int, block: Block) -> Block:
+        """The block, or where a program of its own would be compiled for little less work, one around it.
+
+        That has as many examples as every other block, and ends with the same example where there are enough before.
+        """
+        start, size = block
+        whole = self._plan.examples[position]
+        if not self._frontend.compiles or size < _NEARLY_WHOLE * whole:
+            return block
+        return max(0, min(start, start + size - whole)), max(size, whole)
 
     # In two programs --------------------------------------------------------------------------------------------------
 

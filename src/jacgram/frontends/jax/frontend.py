@@ -39,6 +39,7 @@ class JaxFrontend:
     """Sides and execution in JAX."""
 
     name = "jax"
+    compiles = True
 
     def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> JaxSide:
         """The side of f at x and params.

@@ -28,6 +28,7 @@ class TorchFrontend:
     """Sides and execution in PyTorch."""
 
     name = "torch"
+    compiles = False
 
     def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> TorchSide:
         """The side of f at x and params.
