@@ -34,7 +34,7 @@ def make():
 def make_slow():
     f, params = make()
     def g(p, x):
-        time.sleep(0.02)
+        time.sleep(0.1)
         return f(p, x)
     return g, params
 

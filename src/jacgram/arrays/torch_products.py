@@ -18,7 +18,8 @@ from jacgram.arrays.base import Buffer
 
 _LEAST_FLOPS = 1 << 22  # of one product in a loop: below, its call takes longer than copying would
 _MOST_PRODUCTS = 256
-
+_WIDE = 24  # kept entries from which a product runs at the full rate: 8 take three times as long each
+_COPY_FLOPS = 256  # done by a wide product while one entry is copied
 
 Take = Callable[[str, Sequence[int], torch.Tensor], torch.Tensor]
 """From what it is for, a shape and a tensor of the same kind to uninitialised memory."""
@@ -190,10 +191,21 @@ class _Groups:
             if (
                 1 < size <= _MOST_PRODUCTS
                 and flops >= size * _LEAST_FLOPS
+                and flops * (self._slowdown(label) - 1) <= _COPY_FLOPS * self._copied(a, b)
                 and self.without(label).are_ready(a.without(label, 0), b.without(label, 0))
             ):
                 return [label]
         return []
+
+    def _slowdown(self, label: str) -> float:
+        """How many times longer products take that are thinner by an axis."""
+        wide = math.prod(self.sizes[x] for x in (self.rows if label in self.rows else self.columns))
+        return max(1, _WIDE * self.sizes[label] / wide) / max(1, _WIDE / wide)
+
+    def _copied(self, a: _Operand, b: _Operand) -> int:
+        """Entries that would be copied without a loop."""
+        ready = a.is_ready(self.batch, self.rows, self.summed), b.is_ready(self.batch, self.summed, self.columns)
+        return sum(x.array.numel() for x, is_ready in zip((a, b), ready, strict=True) if not is_ready)
 
     def are_ready(self, a: _Operand, b: _Operand) -> bool:
         """Whether neither operand needs a copy."""
