@@ -1,0 +1,73 @@
+"""Products of PyTorch tensors as they lie in memory."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from jacgram.arrays.base import Buffer
+from jacgram.arrays.torch_products import contract, taking
+
+SPECS = [
+    "nsw,mtw->nmst",
+    "nsw,mtw->nsmt",
+    "nps,npq->nsq",
+    "npsi,npo->nsio",
+    "bnsw,bmtw->bnmst",
+    "ws,w->s",
+    "nab,mba->nm",
+]
+
+
+@st.composite
+def problems(draw):
+    """A product, and two tensors whose axes lie in any order, with gaps between them."""
+    spec = draw(st.sampled_from(SPECS))
+    sizes = {label: draw(st.integers(1, 5)) for label in sorted(set(spec) - set(",->"))}
+    operands = []
+    for labels in spec.split("->")[0].split(","):
+        order = draw(st.permutations(range(len(labels))))
+        held = [sizes[labels[axis]] + draw(st.integers(0, 1)) for axis in order]
+        array = torch.randn(held, dtype=torch.float64)
+        cut = array[tuple(slice(sizes[labels[axis]]) for axis in order)]
+        operands.append(cut.permute([order.index(axis) for axis in range(len(labels))]))
+    return spec, operands
+
+
+@settings(deadline=None, max_examples=100)
+@given(problems(), st.sampled_from(["kept", "new", "none"]), st.booleans())
+def test_any_layout_gives_what_einsum_gives(problem, memory, loops):
+    spec, (left, right) = problem
+    take = {"kept": taking(Buffer()), "new": taking(None), "none": None}[memory]
+    with pytest.MonkeyPatch.context() as patched:
+        if loops:
+            patched.setattr("jacgram.arrays.torch_products._LEAST_FLOPS", 0)
+        found = contract(spec, left, right, take)
+    torch.testing.assert_close(found, torch.einsum(spec, left, right))
+
+
+def products(monkeypatch, spec, left, right):
+    """How many products a contraction takes, once it is seen to be right."""
+    taken = []
+    multiply = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda *given, **options: taken.append(1) or multiply(*given, **options))
+    torch.testing.assert_close(contract(spec, left, right, taking(None)), torch.einsum(spec, left, right))
+    return len(taken)
+
+
+def rows(seeds, examples):
+    """Rows whose seeds lie outside of the examples."""
+    return torch.randn(seeds, examples, 512, dtype=torch.float64).permute(1, 0, 2)
+
+
+def test_an_axis_in_the_way_is_looped_over_where_products_stay_wide(monkeypatch):
+    assert products(monkeypatch, "nsw,mtw->nmst", rows(10, 64)[:48], rows(10, 64)) == 10
+
+
+def test_where_they_would_be_thin_it_is_copied(monkeypatch):
+    assert products(monkeypatch, "nsw,mtw->nmst", rows(10, 64)[:6], rows(10, 64)) == 1
+
+
+def test_small_products_are_copied(monkeypatch):
+    assert products(monkeypatch, "nsw,mtw->nmst", rows(2, 30)[:29], rows(2, 30)) == 1
