@@ -33,7 +33,7 @@ def problem():
 
 
 def grow(path):
-    """Growth of this process while the kernel is written, and the time it takes; the tiles computed alone as well."""
+    """Growth of this process while the kernel is written, and the time it takes."""
     f, params, x = problem()
     jacgram.ntk(f, x[:4], params=params)
 

@@ -7,14 +7,16 @@ import sys
 
 import pytest
 
-from jacgram.execute.memory import give_back, keep_until_given_back, peak_bytes, peak_of_family
+from jacgram.execute.memory import give_back, keep_no_longer, keep_until_given_back, peak_bytes, peak_of_family
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from jacgram.execute.memory import keep_until_given_back
-if sys.argv[1] == "kept":
+from jacgram.execute.memory import keep_no_longer, keep_until_given_back
+if sys.argv[1] != "returned":
     keep_until_given_back()
+if sys.argv[1] == "no longer kept":
+    keep_no_longer()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -44,9 +46,9 @@ def test_freed_memory_is_kept_where_dask_would_have_it_returned():
         command = [sys.executable, "-c", FAULTS, way]
         return int(subprocess.run(command, env=os.environ | options, capture_output=True, check=True).stdout)
 
-    assert faults("kept") < 1000 < 5000 < faults("returned")
+    assert 4 * faults("kept") < min(faults("returned"), faults("no longer kept"))
 
 
 def test_keeping_is_harmless():
     keep_until_given_back()
-    give_back()
+    keep_no_longer()

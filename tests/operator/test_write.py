@@ -1,6 +1,7 @@
 """Kernels out of core: equal to those in memory, gone on with after any stop, and refused where they are others."""
 
 import errno
+import json
 import os
 import random
 import signal
@@ -80,14 +81,15 @@ def agree(found, expected, rtol):
     [*((pattern, jacgram.Auto()) for pattern in PATTERNS), *((PATTERNS[k], m) for k in (0, 5) for m in METHODS[1:])],
     ids=str,
 )
-def test_as_in_memory(tmp_path, framework, problem, pattern, method):
+@pytest.mark.parametrize("tile", [TILE, 9])  # of 26 examples the last block is a small one, or nearly whole
+def test_as_in_memory(tmp_path, framework, problem, pattern, method, tile):
     f, x, params = problem
     J1 = jacgram.Jacobian(f, array(framework, x), params=params)
     J2 = jacgram.Jacobian(f, array(framework, data(N if pattern and "n j" in pattern else 9, 5)), params=params)
     if pattern == "n i, n i -> n":
         J2 = jacgram.Jacobian(f, array(framework, data(N, 5)), params=params)
     for name, K in (("same", J1 @ J1.T), ("other", J1 @ J2.T)):
-        found = K.write(tmp_path / name, pattern, tile=TILE, memory="64MiB", method=method)
+        found = K.write(tmp_path / name, pattern, tile=tile, memory="64MiB", method=method)
         assert isinstance(found, zarr.Array)
         agree(found, K.dense(pattern), rtol=1e-5)
 
@@ -95,10 +97,10 @@ def test_as_in_memory(tmp_path, framework, problem, pattern, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_models_of_the_zoo(tmp_path, framework, name):
-    f, params, x = zoo.MODELS[name].on(framework, 5)
+    f, params, x = zoo.MODELS[name].on(framework, 7)
     K = jacgram.Jacobian(f, x, params=params)
     for k, G in enumerate((K @ K.H, K @ K.T, (K @ K.H).T, (K @ K.T).H)):
-        found = G.write(tmp_path / str(k), tile=2, memory="256MiB")
+        found = G.write(tmp_path / str(k), tile=4, memory="256MiB")
         agree(found, G.dense(), rtol=1e-10)
 
 
@@ -321,12 +323,25 @@ def test_other_data_and_parameters_are_refused(tmp_path, framework, problem):
     write(tmp_path / "k.zarr", problem)
     with pytest.raises(StoreError, match="in: x1"):
         write(tmp_path / "k.zarr", (f, data(seed=3), params))
+    with pytest.raises(StoreError, match="in: f, x1"):
+        write(tmp_path / "k.zarr", (lambda p, x: f(p, x[:, : data().shape[1]]), np.concatenate([x, x], 1), params))
     with pytest.raises(StoreError, match="in: parameters"):
         write(tmp_path / "k.zarr", (f, x, params | {"b": params["b"] + 1}))
     with pytest.raises(StoreError, match=r"of 26 × 26 examples, and this one has 20 × 20"):
         write(tmp_path / "k.zarr", (f, x[:20], params))
     with pytest.raises(StoreError, match="in: f of side 2, parameters of side 2, x2"):
         jacgram.write_ntk(tmp_path / "k.zarr", f, x, data(seed=3), params=params, tile=TILE)
+
+
+def test_a_plan_that_was_changed_is_refused(tmp_path, problem):
+    write(tmp_path / "k.zarr", problem)
+    path = tmp_path / "k.zarr/zarr.json"
+    found = json.loads(path.read_text())
+    found["attributes"]["jacgram"]["plan"] = "{}"
+    path.write_text(json.dumps(found))
+    for use in (lambda: write(tmp_path / "k.zarr", problem), lambda: jacgram.open_kernel(tmp_path / "k.zarr").plan):
+        with pytest.raises(StoreError, match=r"k\.zarr: the plan in zarr\.json was changed or damaged\. Fix:"):
+            use()
 
 
 def test_less_memory_than_planned_is_refused(tmp_path, problem):
@@ -361,15 +376,13 @@ def test_killed_at_random_moments(tmp_path, framework):
     """SIGKILL: at most one tile is computed twice for each kill, and the bits are those of a run without."""
     kills = 0
     while kills < 3:
-        process = start(framework, tmp_path, "killed", slow_s=0.05)
+        process = start(framework, tmp_path, "killed", slow_s=0.2)
         wait_for(tmp_path / "killed.txt", lines=lines(tmp_path / "killed.txt") + 2, process=process)
-        time.sleep(random.uniform(0, 0.3))
-        if process.poll() is not None:
-            break
+        time.sleep(random.uniform(0, 0.2))
+        assert process.poll() is None, "the run was over before it was killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-    assert kills >= 2, "the run was over before it was killed"
     assert start(framework, tmp_path, "killed").wait() == 0
     assert start(framework, tmp_path, "whole").wait() == 0
     begun = Counter((tmp_path / "killed.txt").read_text().splitlines())
@@ -428,14 +441,17 @@ def test_f_that_raises_on_one_tile(tmp_path, framework, problem):
     assert kernel.progress == (10, 15)
 
 
-def test_data_that_cannot_be_read_on_one_block(tmp_path, problem):
-    f, x, params = problem
+@pytest.mark.parametrize("n", [26, 27])  # with 27, the last block is nearly whole and may be computed as a whole one
+def test_data_that_cannot_be_read_on_one_block(tmp_path, problem, n):
+    f, _, params = problem
+    x = data(n)
+    problem = f, x, params
 
     class Torn(Watched):
         torn = False
 
         def __getitem__(self, key):
-            if self.torn and key.start == 20:
+            if self.torn and key.start <= 23 < key.stop:
                 raise OSError("bad sector")
             return super().__getitem__(key)
 

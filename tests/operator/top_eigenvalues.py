@@ -1,5 +1,9 @@
-"""Writes the top eigenvalues of a stored kernel, and the peak memory of the process that found them."""
+"""Writes the top eigenvalues of a stored kernel, and the peak memory of the process that found them.
 
+The process may not have more than 300 MiB of its own.
+"""
+
+import resource
 import sys
 
 from scipy.sparse.linalg import eigsh
@@ -7,6 +11,7 @@ from scipy.sparse.linalg import eigsh
 import jacgram
 from jacgram.execute.memory import peak_bytes
 
+resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))
 operator = jacgram.open_kernel(sys.argv[1]).operator()
 top = int(sys.argv[2]) if len(sys.argv) > 2 else 3
 values = eigsh(operator, k=top, return_eigenvectors=False)

@@ -205,6 +205,26 @@ def test_attributes_that_were_changed(tmp_path):
         KernelStore.find(tmp_path / "k.zarr", read_only=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("examples", None),
+        ("tile", []),
+        ("tile", {}),
+        ("shape", [1]),
+        ("fingerprint", None),
+        ("left", [1]),
+        ("conjugate", "no"),
+        ("versions", {"jax": 1}),
+    ],
+)
+def test_attributes_of_other_types(tmp_path, name, value):
+    KernelStore.create(tmp_path / "k.zarr", HEADER)
+    change(tmp_path / "k.zarr/zarr.json", lambda found: found["attributes"]["jacgram"].update({name: value}))
+    with pytest.raises(StoreError, match=f"k.zarr holds a kernel whose {name}.* was changed or damaged. Fix: write it"):
+        KernelStore.find(tmp_path / "k.zarr", read_only=True)
+
+
 def change(path, edit):
     found = json.loads(path.read_text())
     edit(found)

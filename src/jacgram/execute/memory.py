@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
+_FIRST_THRESHOLD = 128 << 10  # of both, in a fresh process
 _LARGEST_THRESHOLD = 32 << 20  # up to which glibc moves the second by itself; the first it then keeps at twice that
 
 
@@ -40,16 +42,31 @@ def give_back() -> None:
 
 
 def keep_until_given_back() -> None:
-    """Lets glibc keep freed memory until `give_back`, as far as it does of its own accord in a fresh process.
+    """Lets glibc keep freed memory until `give_back`, as far as it does of its own accord where nothing is set.
 
     Dask starts workers with ``MALLOC_TRIM_THRESHOLD_`` at 64 KiB, so that memory freed anywhere goes back to the system
     at once. That also fixes the size from which memory is mapped piece by piece at 128 KiB: every array of a tile would
     be faulted in anew, a tenth of its time.
     """
+    _set_thresholds(2 * _LARGEST_THRESHOLD, _LARGEST_THRESHOLD)
+
+
+def keep_no_longer() -> None:
+    """Undoes `keep_until_given_back`: the process's environment counts again, or glibc's first values."""
+    _set_thresholds(*(_from_environment(f"MALLOC_{name}_THRESHOLD_") for name in ("TRIM", "MMAP")))
+    give_back()
+
+
+def _set_thresholds(trim: int, mmap: int) -> None:
     set_option = _of_glibc("mallopt")
     if set_option is not None and _of_glibc("malloc_trim") is not None:
-        set_option(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
-        set_option(_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
+        set_option(_TRIM_THRESHOLD, trim)
+        set_option(_MMAP_THRESHOLD, mmap)
+
+
+def _from_environment(name: str) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() and int(value) < 1 << 31 else _FIRST_THRESHOLD
 
 
 @lru_cache(maxsize=2)

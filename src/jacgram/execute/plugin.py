@@ -10,7 +10,7 @@ from distributed import WorkerPlugin, get_worker
 
 from jacgram.errors import ArgumentError
 from jacgram.execute.events import Tile
-from jacgram.execute.memory import keep_until_given_back
+from jacgram.execute.memory import keep_no_longer, keep_until_given_back
 from jacgram.execute.work import Work, Worker, describe
 
 
@@ -36,6 +36,7 @@ class TilePlugin(WorkerPlugin):
         """Called by the worker as it loses the plugin."""
         for each in self._workers:
             each.close()
+        keep_no_longer()
 
     def worker(self) -> Worker:
         """This thread's live state."""

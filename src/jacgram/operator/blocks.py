@@ -34,8 +34,11 @@ class Examples(Protocol):
         """A side of some of the examples, at which f is checked and described."""
         ...
 
-    def side(self, start: int, size: int) -> Side:
-        """The side of a block of examples."""
+    def side(self, start: int, size: int, filled: int = 0) -> Side:
+        """The side of a block of examples, behind ``filled`` others, whichever can be had, at most ``start``.
+
+        Nothing is read but the block itself.
+        """
         ...
 
     def data_digest(self) -> str:
@@ -56,8 +59,8 @@ class HeldExamples:
     def sample(self) -> Side:
         return self.whole
 
-    def side(self, start: int, size: int) -> Side:
-        return self.whole.examples(start, size)
+    def side(self, start: int, size: int, filled: int = 0) -> Side:
+        return self.whole.examples(start - filled, size + filled)
 
     def data_digest(self) -> str:
         xp = adapter(self.whole.framework)
@@ -96,8 +99,15 @@ class ReadExamples:
     def sample(self) -> Side:
         return self.side(0, min(self.n, _CHECKED))
 
-    def side(self, start: int, size: int) -> Side:
-        block = _mapped(self.x, lambda leaf: _read(leaf, start, size), self.argument)
+    def side(self, start: int, size: int, filled: int = 0) -> Side:
+        # Repeated, not read: an example that cannot be read costs the tiles that it is in, and no others.
+        repeated = np.maximum(np.arange(-filled, size), 0)
+
+        def read(leaf: Any) -> Any:
+            block = _read(leaf, start, size)
+            return block[repeated] if filled else block
+
+        block = _mapped(self.x, read, self.argument)
         return load(self.framework).side(self.f, block, self.params, argument=self.argument)
 
     def data_digest(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacgram.core.sizes import format_bytes
-from jacgram.errors import IncompleteKernelError, StoreError
+from jacgram.errors import ArgumentError, IncompleteKernelError, StoreError
 from jacgram.operator.exports import data_array, scipy_blocks
 from jacgram.operator.streaming import matrix_shape, product
 from jacgram.plan.plan import Plan
@@ -55,6 +55,21 @@ def open_kernel(store: Any, *, allow_incomplete: bool = False) -> StoredKernel:
     return kernel
 
 
+def plan_of(stored: KernelStore) -> Plan:
+    """The plan by which each tile of a stored kernel is computed.
+
+    Raises:
+        StoreError: its text was changed or damaged.
+    """
+    try:
+        return Plan.from_json(stored.header.plan)
+    except ArgumentError as error:
+        raise StoreError(
+            f"{stored.where}: the plan in zarr.json was changed or damaged. Fix: write the kernel anew with "
+            "overwrite=True, or restore the file."
+        ) from error
+
+
 @final
 class StoredKernel:
     """A kernel in a Zarr store; made by `open_kernel`.
@@ -97,7 +112,7 @@ class StoredKernel:
     @property
     def plan(self) -> Plan:
         """The plan by which each tile is computed."""
-        return Plan.from_json(self.header.plan)
+        return plan_of(self._stored)
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -37,8 +37,26 @@ from jacgram.plan.task import Task
 Block = tuple[int, int]
 """First example and number of examples."""
 
-_NEARLY_WHOLE = 0.75
-"""Of a tile's examples, how many an edge must have to be computed as if it had all: compiling takes longer."""
+_MOST_FILLED = 0.25
+"""Share of a tile's examples that may be missing at an edge for it to be computed as a whole tile."""
+
+
+class _Filled(NamedTuple):
+    """A block of examples, behind as many others as make it as large as every block: it needs no program of its own.
+
+    Attributes:
+        start, size: first example and number of examples.
+        filled: examples before them, whose part of a tile is dropped.
+    """
+
+    start: int
+    size: int
+    filled: int
+
+    @property
+    def n(self) -> int:
+        """Number of examples in all."""
+        return self.size + self.filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +145,7 @@ class TileKernel:
         self._real_part = any(side.real_part for side in self._request.sides)
         self._programs: dict[Any, Callable[[Sequence[Any]], Any]] = {}
         self._layouts: dict[Any, Layout] = {}
-        self._cached: OrderedDict[tuple[int, Block], Factors] = OrderedDict()
+        self._cached: OrderedDict[tuple[int, _Filled], Factors] = OrderedDict()
 
     def block(self, block1: Block, block2: Block) -> NDArray[Any]:
         """The tile of a block of each side, on the host, axes in the order asked for.
@@ -139,26 +157,19 @@ class TileKernel:
         make = self._from_factors if self._plan.one_tile and self._plan.method != "matrix-free" else self._at_once
         found = self._xp.to_numpy(make(whole1, whole2, mirror))
         wanted = self._task.pairs[0].wanted
-        cut = {
-            label: slice(block[0] - whole[0], block[0] - whole[0] + block[1])
-            for label, block, whole in ((wanted.example1, block1, whole1), (wanted.example2, block2, whole2))
-        }
-        return found[tuple(cut.get(label, slice(None)) for label in wanted.out)]
+        own = {wanted.example1: slice(whole1.filled, None), wanted.example2: slice(whole2.filled, None)}
+        return found[tuple(own.get(label, slice(None)) for label in wanted.out)]
 
-    def _whole(self, position: int, block: Block) -> Block:
-        """The block, or where a program of its own would be compiled for little less work, one around it.
-
-        That has as many examples as every other block, and ends with the same example where there are enough before.
-        """
+    def _whole(self, position: int, block: Block) -> _Filled:
+        """The block, filled up where a program of its own would be compiled for little less work."""
         start, size = block
-        whole = self._plan.examples[position]
-        if not self._frontend.compiles or size < _NEARLY_WHOLE * whole:
-            return block
-        return max(0, min(start, start + size - whole)), max(size, whole)
+        missing = self._plan.examples[position] - size
+        fills = self._frontend.compiles and 0 < missing <= min(start, _MOST_FILLED * (size + missing))
+        return _Filled(start, size, missing if fills else 0)
 
     # In two programs --------------------------------------------------------------------------------------------------
 
-    def _from_factors(self, block1: Block, block2: Block, mirror: bool) -> Any:
+    def _from_factors(self, block1: _Filled, block2: _Filled, mirror: bool) -> Any:
         left = self._factors(0, block1, keep=None)
         # A pattern that treats its sides alike asks the same factors of both.
         position = 0 if self._task.hermitian else 1
@@ -169,16 +180,16 @@ class TileKernel:
             count = len(left.arrays)
             uses1 = assembled(left.layout, arrays[:count])
             uses2 = uses1 if mirror else assembled(right.layout, arrays[count:])
-            n = (block1[1], block2[1])
+            n = (block1.n, block2.n)
             tiles = Tiles(self._xp, *self._sized(n), self._kernel.conjugate, self._real_part, by_leaf=False)
             blocks = tiles.tile(uses1, uses2, SeedBlock(), n)
             if blocks[0][0] is None:
                 blocks = tiles.zeros(arrays[0] if arrays else self._request.sides[0].arrays()[0])
             return self._finished(blocks, n, mirror)
 
-        return self._run(("tile", block1[1], block2[1], mirror), contract, arrays)
+        return self._run(("tile", block1.n, block2.n, mirror), contract, arrays)
 
-    def _factors(self, position: int, block: Block, keep: tuple[int, Block] | None) -> Factors:
+    def _factors(self, position: int, block: _Filled, keep: tuple[int, _Filled] | None) -> Factors:
         key = (position, block)
         if key not in self._cached:
             self._cached[key] = self._computed(position, block)
@@ -186,7 +197,7 @@ class TileKernel:
         self._drop({key, keep})
         return self._cached[key]
 
-    def _drop(self, used: set[tuple[int, Block] | None]) -> None:
+    def _drop(self, used: set[tuple[int, _Filled] | None]) -> None:
         spare = {key: factors.n_bytes for key, factors in self._cached.items() if key not in used}
         total = sum(spare.values())
         for key, n_bytes in spare.items():
@@ -195,9 +206,9 @@ class TileKernel:
             del self._cached[key]
             total -= n_bytes
 
-    def _computed(self, position: int, block: Block) -> Factors:
+    def _computed(self, position: int, block: _Filled) -> Factors:
         side = (self._kernel.left, self._kernel.right)[position].side(*block)
-        name = ("factors", position, block[1])
+        name = ("factors", position, block.n)
 
         def factors(*arrays: Any) -> list[Any]:
             here = side.with_arrays(arrays)
@@ -211,11 +222,11 @@ class TileKernel:
 
     # At once ----------------------------------------------------------------------------------------------------------
 
-    def _at_once(self, block1: Block, block2: Block, mirror: bool) -> Any:
+    def _at_once(self, block1: _Filled, block2: _Filled, mirror: bool) -> Any:
         side1 = self._kernel.left.side(*block1)
         side2 = side1 if mirror else self._kernel.right.side(*block2)
         count = len(side1.arrays())
-        n = (block1[1], block2[1])
+        n = (block1.n, block2.n)
 
         def compute(*arrays: Any) -> Any:
             first = side1.with_arrays(arrays[:count])

@@ -22,10 +22,10 @@ from jacgram.execute.progress import ProgressBar
 from jacgram.execute.work import Executor, Failure, describe
 from jacgram.operator.blocks import Examples
 from jacgram.operator.fingerprint import fingerprint, require_same, versions
+from jacgram.operator.stored import plan_of
 from jacgram.operator.tile_work import TileWork
 from jacgram.operator.tiles import LazyKernel, sized
 from jacgram.operator.tiling import Tiling, choose_tiling, given_tiling
-from jacgram.plan.plan import Plan
 from jacgram.plan.strategies import Method, check_method
 from jacgram.store.grid import Tile, TileGrid
 from jacgram.store.header import Header
@@ -128,7 +128,7 @@ def _resumed(stored: KernelStore, kernel: LazyKernel, options: WriteOptions) -> 
         raise StoreError(
             f"{where} holds a kernel already. Fix: pass resume=True to go on with it, or overwrite=True to replace it."
         )
-    plan = Plan.from_json(header.plan)
+    plan = plan_of(stored)
     require_same(header, kernel, plan, where)
     tiling = given_tiling(kernel, header.tile, plan)
     if options.tile is not None and tiling.clipped(options.tile) != header.tile:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from jacgram.errors import StoreError
 from jacgram.store.grid import TileGrid
@@ -94,7 +94,43 @@ class Header:
         names = {field.name for field in fields(Header)}
         if missing := names - found.keys():
             raise StoreError(f"{where} holds a kernel without {sorted(missing)}: its zarr.json was changed or damaged.")
-        return Header(**{name: _frozen(found[name]) for name in names})
+        values = {name: _frozen(found[name]) for name in names}
+        damaged = sorted(name for name, is_right in _CHECKS.items() if not is_right(values[name]))
+        if damaged or len(values["shape"]) != len(values["out"]):
+            raise StoreError(
+                f"{where} holds a kernel whose {', '.join(damaged or ['shape', 'out'])} cannot be what was written: "
+                "its zarr.json was changed or damaged. Fix: write it anew with overwrite=True, or restore the file."
+            )
+        return Header(**values)
+
+
+def _are(kind: type, value: Any, count: int | None = None) -> bool:
+    """Whether a value is a tuple of one type, of so many entries or of at least one."""
+    return (
+        isinstance(value, tuple)
+        and all(type(item) is kind for item in cast(tuple[Any, ...], value))
+        and (len(cast(tuple[Any, ...], value)) == count if count else bool(value))
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, cast(dict[Any, Any], value).values()))
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("kernel_id", "dtype", "plan"), _is_text),
+    **dict.fromkeys(("left", "right", "out"), lambda value: _are(str, value)),
+    **dict.fromkeys(("examples", "tile"), lambda value: _are(int, value, 2)),
+    **dict.fromkeys(("fingerprint", "versions"), _are_texts),
+    "pattern": lambda value: value is None or _is_text(value),
+    "shape": lambda value: _are(int, value),
+    "mirror": lambda value: value is None or _are(int, value),
+    "conjugate": lambda value: isinstance(value, bool),
+}
 
 
 def _frozen(value: Any) -> Any:
