@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from jacgram.execute import memory
 from jacgram.execute.memory import give_back, keep_no_longer, keep_until_given_back, peak_bytes, peak_of_family
 
 FAULTS = """
@@ -49,6 +50,14 @@ def test_freed_memory_is_kept_where_dask_would_have_it_returned():
     assert 4 * faults("kept") < min(faults("returned"), faults("no longer kept"))
 
 
-def test_keeping_is_harmless():
+def test_nothing_is_set_where_glibc_decides_by_itself(monkeypatch):
+    made = []
+    monkeypatch.setattr(memory, "_of_glibc", lambda name: lambda *given: made.append((name, *given)))
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
     keep_until_given_back()
     keep_no_longer()
+    assert made == [("malloc_trim", 0)]
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    keep_no_longer()
+    assert made[1:] == [("mallopt", -1, 65536), ("mallopt", -3, 128 << 10), ("malloc_trim", 0)]

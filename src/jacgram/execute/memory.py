@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
+_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")  # either fixes both in glibc
 _FIRST_THRESHOLD = 128 << 10  # of both, in a fresh process
 _LARGEST_THRESHOLD = 32 << 20  # up to which glibc moves the second by itself; the first it then keeps at twice that
 
@@ -42,7 +43,7 @@ def give_back() -> None:
 
 
 def keep_until_given_back() -> None:
-    """Lets glibc keep freed memory until `give_back`, as far as it does of its own accord where nothing is set.
+    """Lets glibc keep freed memory until `give_back` where the environment forbids it; elsewhere it does so by itself.
 
     Dask starts workers with ``MALLOC_TRIM_THRESHOLD_`` at 64 KiB, so that memory freed anywhere goes back to the system
     at once. That also fixes the size from which memory is mapped piece by piece at 128 KiB: every array of a tile would
@@ -52,14 +53,14 @@ def keep_until_given_back() -> None:
 
 
 def keep_no_longer() -> None:
-    """Undoes `keep_until_given_back`: the process's environment counts again, or glibc's first values."""
-    _set_thresholds(*(_from_environment(f"MALLOC_{name}_THRESHOLD_") for name in ("TRIM", "MMAP")))
+    """Undoes `keep_until_given_back`: what the environment says counts again."""
+    _set_thresholds(*(_from_environment(name) for name in _VARIABLES))
     give_back()
 
 
 def _set_thresholds(trim: int, mmap: int) -> None:
     set_option = _of_glibc("mallopt")
-    if set_option is not None and _of_glibc("malloc_trim") is not None:
+    if set_option is not None and any(name in os.environ for name in _VARIABLES):
         set_option(_TRIM_THRESHOLD, trim)
         set_option(_MMAP_THRESHOLD, mmap)
 
