@@ -37,13 +37,27 @@ def offsets(conv: Conv) -> list[tuple[int, ...]]:
 def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...]) -> Any:
     """All offsets side by side: ``(n, *out_space, *window, c_in)``."""
     spread = spread_input(xp, conv, activation)
-    n, *_, channels = activation.shape
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
-    blocks = [
-        xp.reshape(at_offset(xp, conv, spread, w, out_space), (n, *out_space, 1, channels)) for w in offsets(conv)
-    ]
-    return xp.reshape(xp.concatenate(blocks, len(out_space) + 1), (n, *out_space, *conv.window, channels))
+    seen = spread
+    for axis in reversed(range(len(out_space))):
+        # Axis by axis: fewer pieces to lay side by side than one for each offset.
+        seen = _along(xp, conv, seen, axis, out_space)
+    return seen
+
+
+def _along(xp: Arrays, conv: Conv, array: Any, axis: int, out_space: tuple[int, ...]) -> Any:
+    """What each offset along one axis of the input reads, side by side along a new axis behind those of space."""
+    rank, place = len(out_space), 1 + axis
+    sizes = [*array.shape[:place], out_space[axis], *array.shape[place + 1 :]]
+    strides = [conv.strides[axis] if at == place else 1 for at in range(len(sizes))]
+    low, _ = conv.padding[axis]
+    pieces: list[Any] = []
+    for offset in range(conv.window[axis]):
+        starts = [offset * conv.dilation[axis] - low if at == place else 0 for at in range(len(sizes))]
+        piece = xp.window(array, starts, sizes, strides)
+        pieces.append(xp.reshape(piece, (*sizes[: 1 + rank], 1, *sizes[1 + rank :])))
+    return xp.concatenate(pieces, 1 + rank)
 
 
 def _is_tiling(conv: Conv, space: tuple[int, ...], out_space: tuple[int, ...]) -> bool:
