@@ -99,6 +99,10 @@ class Side(Protocol):
         """Whether both sides are one function at one point, so that their Gram matrix is Hermitian."""
         ...
 
+    def same_uses(self, other: Self) -> bool:
+        """Whether it is certain that both sides have the same uses, but for their values and the number of examples."""
+        ...
+
     def examples(self, start: Any, size: int) -> Self:
         """The side of ``size`` examples from ``start`` (which may be traced)."""
         ...

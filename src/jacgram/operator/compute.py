@@ -113,7 +113,11 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
     )
     first = _shapes(side1, 1, pairs, method, recall=recall)
     symmetric = request.same and _symmetric(pairs)
-    second = first if symmetric else _shapes(side2, 2, pairs, method, recall=recall)
+    second = first if symmetric else None
+    if second is None and side1.same_uses(side2):
+        alike = replace(first, n=side2.n, outputs=side2.outputs)
+        second = alike if Task((first, alike), pairs, (), dtype, hermitian=False).same_seeds else None
+    second = second or _shapes(side2, 2, pairs, method, recall=recall)
     leaves = tuple(zip(side1.paths, side1.variable, strict=True))
     return Task((first, second), pairs, leaves, dtype, symmetric)
 

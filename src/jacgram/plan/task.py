@@ -140,6 +140,12 @@ class Task:
         return found
 
     @property
+    def same_seeds(self) -> bool:
+        """Whether both sides have the same seeds."""
+        first, second = self.seeds(1), self.seeds(2)
+        return len(first) == len(second) and all(map(np.array_equal, first, second))
+
+    @property
     def variable_bytes(self) -> int:
         """Bytes of one vector shaped as the variable."""
         return sum(struct_bytes(struct) for _, struct in self.leaves)

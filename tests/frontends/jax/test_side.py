@@ -112,6 +112,19 @@ def test_same_point():
     assert not side.same_point(make(lambda p, x: dense(p, x)))
 
 
+def test_same_uses():
+    side, other = make(), make(x=2 * X[:2])
+    assert side.same_uses(other)
+    assert side.same_uses(make())
+    for changed in (
+        make(params=PARAMS | {"b": PARAMS["b"] + 0}),
+        make(lambda p, x: dense(p, x)),
+        make(x=X.astype("float32")),
+    ):
+        assert not side.same_uses(changed)
+    assert not make(jnp.sin, X, None).same_uses(make(jnp.sin, X, None))
+
+
 INTERACTING = {
     "mean": lambda p, x: dense(p, x) - dense(p, x).mean(0),
     "length": lambda p, x: dense(p, x) / len(x),

@@ -265,6 +265,12 @@ def test_same_point():
     assert not made.same_point(side(lambda p, x: f(p, x), x, params))
 
 
+def test_uses_are_never_taken_to_be_the_same_unseen():
+    f, params, x = zoo.MODELS["dense"].on("torch", 3)
+    made = side(f, x, params)
+    assert not made.same_uses(side(f, x, params))
+
+
 # ----------------------------------------------------------------------------------------------------- bad input
 
 W, X = torch.randn(3, 2), torch.randn(4, 3)

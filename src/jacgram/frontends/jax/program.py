@@ -90,6 +90,15 @@ class OfInput:
         return self.batch(variable, held, x)
 
 
+def same_program(first: Program, second: Program) -> bool:
+    """Whether both are one f in one form."""
+    if first is second or type(first) is not type(second) or first.f is not second.f:
+        return first is second
+    if isinstance(first, OfParams | OfModule) and isinstance(second, OfParams | OfModule):
+        return (first.partition, first.x_treedef) == (second.partition, second.x_treedef)
+    return False
+
+
 def output_leaves(y: Any) -> tuple[list[str], list[Any], Any]:
     """Paths, leaves and structure of f's output.
 

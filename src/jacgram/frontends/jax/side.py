@@ -19,7 +19,7 @@ from jacgram.frontends.jax.checks import check_examples, check_holomorphic
 from jacgram.frontends.jax.identity import identity_recording
 from jacgram.frontends.jax.linear.structured import structured_recording
 from jacgram.frontends.jax.products import naming_leaves, needs_second_pull, pullback, pushforward
-from jacgram.frontends.jax.program import Program, output_leaves
+from jacgram.frontends.jax.program import Program, output_leaves, same_program
 from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
 from jacgram.frontends.jax.records import Recording
 from jacgram.frontends.jax.trees import checked_vector, is_complex, named_leaves, spec_of, struct_of
@@ -82,6 +82,15 @@ class JaxSide:
         if self.program.f is not other.program.f or type(self.program) is not type(other.program):
             return False
         return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
+
+    def same_uses(self, other: Self) -> bool:
+        """Whether f and every array but the examples are the same objects, and examples have the same shapes."""
+        mine, theirs = ([*side.leaves, *side.held] for side in (self, other))
+        same = len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
+        if not (same and self.has_examples and same_program(self.program, other.program)):
+            return False
+        kinds = ([(leaf.shape[1:], leaf.dtype, _is_weak(leaf)) for leaf in side.x] for side in (self, other))
+        return next(kinds) == next(kinds)
 
     def examples(self, start: Any, size: int) -> Self:
         """The side of ``size`` examples from ``start``; clamped to the end, as `jax.lax.dynamic_slice_in_dim` is."""
@@ -192,6 +201,10 @@ class JaxSide:
         stacked = stacked_seeds(seeds, dtypes, twice=twice)
         recording = record_batch(recorder, self.x, stacked, has_examples=self.has_examples)
         return complete(recording, self.leaves, twice=twice)
+
+
+def _is_weak(array: Any) -> bool:
+    return bool(getattr(array, "weak_type", False))
 
 
 def _of_no_example(use: Use) -> Use:

@@ -113,6 +113,11 @@ class TorchSide:
             return False
         return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
 
+    def same_uses(self, other: Self) -> bool:
+        """False: values may decide what f does, and then what is used."""
+        del other
+        return False
+
     def examples(self, start: int, size: int) -> Self:
         """The side of ``size`` examples from ``start``: views of the same tensors."""
         if not self.has_examples:
