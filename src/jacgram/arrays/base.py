@@ -28,6 +28,11 @@ class Arrays(ABC):
         """Bytes that the process grows by for each byte held; 1 where a program's memory is laid out at once."""
         return 1.0
 
+    @property
+    def reused_bytes(self) -> float:
+        """Working memory that is handed out again from call to call, without the system clearing it first."""
+        return 2.0**22
+
     @abstractmethod
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         """One einsum over one or two operands, in full precision of their dtype.

@@ -19,7 +19,7 @@ import numpy as np
 from jacgram.arrays.base import Arrays
 from jacgram.plan.device import Device
 
-_VERSION = 8
+_VERSION = 9
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -58,10 +58,21 @@ def measure(xp: Arrays, name: str) -> Device:
     )
     copies = _copies(xp, draw)
     call_s = xp.seconds(lambda a: _loop(xp, a), draw(1, 16, 16)) / _STEPS
-    turned = draw(64, 64, 32, 128)
-    turn_s = xp.seconds(lambda a: xp.reshape(xp.transpose(a, (2, 1, 0, 3)), (-1,)), turned)
-    turns_per_s = turned.nbytes / turn_s
-    return Device(name, tuple(products), tuple(copies), call_s, xp.overhead, turns_per_s, tuple(sums))
+    turned = draw(16, 64, 32, 128)  # small enough to be written to memory that is reused
+    turn_s = xp.seconds(lambda a: xp.reshape(xp.transpose(a, (0, 1, 3, 2)), (-1,)), turned)
+    small = draw(64, 128, 128)
+    small_s = xp.seconds(lambda a: xp.einsum("bmk,bkn->bmn", a, a), small)
+    return Device(
+        name,
+        products=tuple(products),
+        copies=tuple(copies),
+        call_s=call_s,
+        overhead=xp.overhead,
+        turns_per_s=turned.nbytes / turn_s,
+        sums=tuple(sums),
+        reused_bytes=xp.reused_bytes,
+        batched_flops_per_s=2 * small.size * small.shape[-1] / small_s,
+    )
 
 
 def _product_rate(xp: Arrays, draw: Callable[..., Any], side: int, *, summed: bool) -> float:

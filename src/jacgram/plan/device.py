@@ -30,6 +30,8 @@ class Device:
         turns_per_s: bytes/s of copying an array to another order of its axes.
         sums: (side, rate) where it is the summed side that has this size; empty for as ``products``.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
+        reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system.
+        batched_flops_per_s: rate of a batch of small products, which may be one core's each; 0 for that of large ones.
 
     Example:
         >>> import jacgram
@@ -44,6 +46,8 @@ class Device:
     overhead: float = 1.0
     turns_per_s: float = 4e9
     sums: Table = ()
+    reused_bytes: float = 2.0**22
+    batched_flops_per_s: float = 0.0
 
     @property
     def flops_per_s(self) -> float:
@@ -58,6 +62,8 @@ class Device:
         fastest, sums = 1 / self.flops_per_s, self.sums or self.products
         sides = (self.products, product.m), (self.products, product.n), (sums, product.k)
         per_flop_s = fastest + sum(max(1 / _interpolate(table, side) - fastest, 0.0) for table, side in sides)
+        if product.batch > 1 and product.m * product.n <= _SMALL and self.batched_flops_per_s:
+            per_flop_s += max(1 / self.batched_flops_per_s - fastest, 0.0)
         return max(product.flops * (itemsize / 4) * per_flop_s, reads_s) + writes_s + self.call_s
 
     def copy_s(self, n_bytes: float, lies_in: float) -> float:
@@ -65,8 +71,8 @@ class Device:
         return n_bytes / _interpolate(self.copies, lies_in)
 
     def fresh_s(self, n_bytes: float) -> float:
-        """Seconds that the system takes to clear so much working memory, once; a few megabytes are reused."""
-        return max(n_bytes - _REUSED_BYTES, 0.0) / self.copies[-1][1]
+        """Seconds that the system takes to clear so much working memory, once, but for what is reused."""
+        return max(n_bytes - self.reused_bytes, 0.0) / self.copies[-1][1]
 
     def to_json(self) -> str:
         """The figures as JSON text."""
@@ -78,11 +84,12 @@ class Device:
         fields = json.loads(text)
         tables = fields["products"], fields["copies"], fields.get("sums", ())
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
-        numbers = {key: float(fields[key]) for key in ("call_s", "overhead", "turns_per_s") if key in fields}
+        numbers = {key: float(fields[key]) for key in _NUMBERS if key in fields}
         return Device(str(fields["name"]), products, copies, sums=sums, **numbers)
 
 
-_REUSED_BYTES = 1 << 22
+_NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s")
+_SMALL = 512 * 512  # entries of a product's result up to which it may be one core's work
 
 
 def _interpolate(table: Sequence[tuple[float, float]], at: float) -> float:
