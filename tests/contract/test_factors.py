@@ -3,6 +3,7 @@
 import pytest
 
 import jacgram
+from jacgram.contract import structured
 from jacgram.plan import condensing, make
 from kit import oracle, zoo
 
@@ -91,6 +92,49 @@ def test_an_empty_leaf_beside_a_convolution():
     found = jacgram.ntk(f, x, params=params, pattern="n i, m i -> n m")
     expected = jacgram.ntk(f, x, params=params, pattern="n i, m i -> n m", method=jacgram.Materialize())
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """Whether each kernel's sides shared their pass."""
+    found = []
+    real = structured.factors_of_both
+
+    def spy(*asked):
+        both = real(*asked)
+        found.append(both is not None)
+        return both
+
+    monkeypatch.setattr(structured, "factors_of_both", spy)
+    return found
+
+
+@pytest.mark.parametrize("name", ["dense", "tied_embedding", "unused", "dict_output"])
+def test_small_sides_share_a_pass(joined, name, framework):
+    f, params, x1 = zoo.MODELS[name].on(framework, 3)
+    _, _, x2 = zoo.MODELS[name].on(framework, 3, seed=1)
+    assert jacgram.plan(f, x1, x2, params=params, method=jacgram.Structured()).joined
+    expected = oracle.gram(oracle.jacobian(f, x1, params), oracle.jacobian(f, x2, params))
+    oracle.check(jacgram.ntk(f, x1, x2, params=params, method=jacgram.Structured()), expected)
+    assert joined == [True]
+
+
+def test_sides_with_other_parameters_do_not(joined, framework):
+    f, params, x1 = zoo.MODELS["dense"].on(framework, 3)
+    _, others, x2 = zoo.MODELS["dense"].on(framework, 2, seed=1)
+    K = jacgram.Jacobian(f, x1, params=params) @ jacgram.Jacobian(f, x2, params=others).T
+    expected = oracle.gram(oracle.jacobian(f, x1, params), oracle.jacobian(f, x2, others))
+    oracle.check(K.dense(method=jacgram.Structured()), expected)
+    assert joined == [False]
+
+
+@pytest.mark.parametrize("pattern", ["n i, m j -> n m i", "n i, m i -> n m", "n i, n i -> n"])
+def test_passes_are_shared_where_both_sides_have_the_same_seeds(joined, pattern, framework):
+    f, params, x1 = zoo.MODELS["dense"].on(framework, 3)
+    _, _, x2 = zoo.MODELS["dense"].on(framework, 3, seed=1)
+    expected = oracle.gram(oracle.jacobian(f, x1, params), oracle.jacobian(f, x2, params), pattern)
+    oracle.check(jacgram.ntk(f, x1, x2, params=params, pattern=pattern, method=jacgram.Structured()), expected)
+    assert joined == [pattern != "n i, m j -> n m i"]
 
 
 def test_a_plan_of_another_function_is_refused(framework):

@@ -46,6 +46,23 @@ def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: P
     return assembled(layouts[0], arrays)
 
 
+def factors_of_both(
+    xp: Arrays, sides: tuple[Side, Side], seeds: Sequence[Any], task: Task, plan: Plan
+) -> tuple[list[Use], list[Use]] | None:
+    """Uses of both sides from one pass over the examples of both; None where the plan or the sides do not allow it.
+
+    A small pass is half as many calls, and reads every weight once.
+    """
+    first, second = sides
+    if not (plan.joined and task.same_seeds and first.like(second)):
+        return None
+    uses = first.joined(second).uses(seeds, structured=plan.method != "materialize")
+    arrays, layout = parts(uses)
+    left = [xp.slice(array, 0, 0, first.n) for array in arrays]
+    right = [xp.slice(array, 0, first.n, second.n) for array in arrays]
+    return assembled(layout, left), assembled(layout, right)
+
+
 def _condensed(xp: Arrays, uses: Sequence[Use], task: Task, plan: Plan) -> list[Use]:
     found = [use for use in uses if use.leaf not in plan.condensed]
     named = factors(uses)

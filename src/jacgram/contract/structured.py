@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.factors import factors_of
+from jacgram.contract.factors import factors_of, factors_of_both
 from jacgram.contract.hermitian import symmetrize
 from jacgram.contract.loops import over_blocks
 from jacgram.contract.seeds import SeedBlock
@@ -69,10 +69,17 @@ class StructuredKernel:
         basis = seeds.basis(self.xp, self.task, position + 1, side.arrays()[0])
         return factors_of(self.xp, side, basis, self.task, self.plan, position)
 
+    def _both(self, seeds: SeedBlock) -> tuple[list[Use], list[Use]]:
+        if self.task.hermitian:
+            left = self._factors(0, self.sides[0], seeds)
+            return left, left
+        basis = seeds.basis(self.xp, self.task, 1, self.sides[0].arrays()[0])
+        joined = factors_of_both(self.xp, self.sides, basis, self.task, self.plan)
+        return joined or (self._factors(0, self.sides[0], seeds), self._factors(1, self.sides[1], seeds))
+
     def _one_tile(self) -> Results:
         everything = SeedBlock()
-        left = self._factors(0, self.sides[0], everything)
-        right = left if self.task.hermitian else self._factors(1, self.sides[1], everything)
+        left, right = self._both(everything)
         blocks = self._tiles.tile(left, right, everything, self.plan.examples)
         if all(block is not None for part in blocks for block in part):
             return blocks

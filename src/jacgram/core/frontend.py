@@ -99,8 +99,12 @@ class Side(Protocol):
         """Whether both sides are one function at one point, so that their Gram matrix is Hermitian."""
         ...
 
-    def same_uses(self, other: Self) -> bool:
-        """Whether it is certain that both sides have the same uses, but for their values and the number of examples."""
+    def like(self, other: Self) -> bool:
+        """Whether both sides are one function of one variable, and examples of the same shapes are all that differs."""
+        ...
+
+    def joined(self, other: Self) -> Self:
+        """The examples of this side and then those of another that is `like` it, as one side."""
         ...
 
     def examples(self, start: Any, size: int) -> Self:

@@ -114,7 +114,8 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
     first = _shapes(side1, 1, pairs, method, recall=recall)
     symmetric = request.same and _symmetric(pairs)
     second = first if symmetric else None
-    if second is None and side1.same_uses(side2):
+    if second is None and request.frontend.compiles and side1.like(side2):
+        # What is traced does not depend on values, so that one description does for both.
         alike = replace(first, n=side2.n, outputs=side2.outputs)
         second = alike if Task((first, alike), pairs, (), dtype, hermitian=False).same_seeds else None
     second = second or _shapes(side2, 2, pairs, method, recall=recall)
@@ -145,25 +146,26 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
     if closed is None:
         return _run_eagerly(request, method, memory, given)
     request, keys = closed
-    key = (keys, request.same, request.pairs, request.conjugate, request.accumulate, request.by_leaf)
+    arrays, places = _arrays(request)
+    key = (keys, places, request.same, request.pairs, request.conjugate, request.accumulate, request.by_leaf)
     key = (key, method, memory, given)
     prepared = _prepared.pop(key, None)
     if prepared is None:
-        kernel, arrays = _kernel(request, method, memory, given)
+        kernel = _kernel(request, method, memory, given)
         prepared = request.frontend.prepare(kernel, arrays)
         assert prepared is not None, "a framework that traces prepares what it traced"
     _prepared[key] = prepared
     if len(_prepared) > _PREPARED:
         _prepared.popitem(last=False)
-    return prepared(_arrays(request))
+    return prepared(arrays)
 
 
 def _run_eagerly(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:
     """What was described before is planned for at first; where uses turn out to differ, what is described now."""
     for recall in (given is None, False):
         try:
-            kernel, arrays = _kernel(request, method, memory, given, recall=recall)
-            return request.frontend.run(kernel, arrays)
+            kernel = _kernel(request, method, memory, given, recall=recall)
+            return request.frontend.run(kernel, _arrays(request)[0])
         except DescriptionChanged:
             continue
     raise UnsupportedError(
@@ -182,20 +184,27 @@ def _closed(request: Request) -> tuple[Request, Hashable] | None:
     second = first if request.same else request.frontend.closed(request.sides[1])
     if first is None or second is None:
         return None
-    return replace(request, sides=(first[0], second[0])), (first[1], second[1])
+    # Equal programs at equal shapes: one does for both sides.
+    side2 = first[0].with_arrays(second[0].arrays()) if first[1] == second[1] and not request.same else second[0]
+    return replace(request, sides=(first[0], side2)), (first[1], second[1])
 
 
-def _arrays(request: Request) -> list[Any]:
+def _arrays(request: Request) -> tuple[list[Any], tuple[int, ...]]:
+    """The arrays of both sides, common ones once, and which of them each side holds, in the order of `Side.arrays`."""
     side1, side2 = request.sides
-    return side1.arrays() if request.same else [*side1.arrays(), *side2.arrays()]
+    held = side1.arrays() if request.same else [*side1.arrays(), *side2.arrays()]
+    first: dict[int, int] = {}
+    places = tuple(first.setdefault(id(array), len(first)) for array in held)
+    return list({id(array): array for array in held}.values()), places
 
 
 def _kernel(
     request: Request, method: Method, memory: int | str | None, given: Plan | None, *, recall: bool = False
-) -> tuple[Callable[..., list[list[Any]]], list[Any]]:
-    """The planned computation as a function of arrays, and the arrays."""
+) -> Callable[..., list[list[Any]]]:
+    """The planned computation as a function of the arrays that `_arrays` lists."""
     side1, side2 = request.sides
     counts = len(side1.arrays())
+    _, places = _arrays(request)
     asked = Materialize() if given is not None and given.method == "materialize" else method
     task = make_task(request, asked, recall=recall)
     if given is None:
@@ -207,13 +216,14 @@ def _kernel(
     xp = adapter(request.frontend.name)
 
     def kernel(*arrays: Any) -> list[list[Any]]:
-        first = side1.with_arrays(arrays[:counts])
-        second = first if request.same else side2.with_arrays(arrays[counts:])
+        held = [arrays[place] for place in places]
+        first = side1.with_arrays(held[:counts])
+        second = first if request.same else side2.with_arrays(held[counts:])
         real_part = side1.real_part or side2.real_part
         run = make(xp, (first, second), task, plan, request.conjugate, real_part, request.by_leaf)
         return [[_cast(xp, x, request.result_dtype) for x in part] for part in run.compute()]
 
-    return kernel, _arrays(request)
+    return kernel
 
 
 def _cast(xp: Arrays, array: Any, dtype: str) -> Any:

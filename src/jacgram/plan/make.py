@@ -160,6 +160,8 @@ def _tiled(
         for side, n, t, share in zip(task.sides, counts.examples, tile, shares, strict=True)
     ]
     pass_flops, pass_s = (made[0], passes[0]) if task.hermitian and whole else (sum(made), sum(passes))
+    apart_bytes = _joined_bytes(task) if whole else None
+    joined = apart_bytes is not None and peak + held_bytes + apart_bytes <= budget_bytes
     return Plan(
         method=name,
         examples=(task.sides[0].n, task.sides[1].n),
@@ -170,13 +172,26 @@ def _tiled(
         hermitian=task.hermitian,
         flops=flops * counts.tiles + pass_flops,
         seconds=seconds * counts.tiles + pass_s,
-        peak_bytes=peak + held_bytes,
+        peak_bytes=peak + held_bytes + (apart_bytes or 0) * joined,
         budget_bytes=budget_bytes,
         dtype=task.dtype,
         pass_blocks=(task.sides[0].pass_block, task.sides[1].pass_block),
         notes=tuple(dict.fromkeys(reason for row in leaves for leaf in row for reason in leaf.fallbacks)),
         panels=panels,
+        joined=joined,
     )
+
+
+_JOINED_BYTES = 16 << 20  # factors of both sides up to which one pass for both is faster than two
+
+
+def _joined_bytes(task: Task) -> int | None:
+    """Bytes of both sides' factors taken apart again, where one pass could make them and is faster; else None."""
+    if task.hermitian or not task.same_seeds:
+        return None
+    sides = [side for side in task.sides if side.has_examples and side.n and side.made_of is None]
+    n_bytes = sum(side.n * (side.activation_bytes + side.cotangent_bytes) for side in sides)
+    return n_bytes if len(sides) == 2 and n_bytes <= _JOINED_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Plan:
         condensed: leaves whose rows are formed a few examples at a time.
         pass_blocks: how many examples at a time, on side 1 and on side 2; 0 for all.
         panels: panels in which the triangle of one tile is computed; 1 for all of it. 0 for two sides, and for tiles.
+        joined: whether one pass makes the factors of both sides, where these differ in their examples alone.
 
     Example:
         >>> import jax.numpy as jnp, jacgram
@@ -78,6 +79,7 @@ class Plan:
     condensed: tuple[int, ...] = ()
     pass_blocks: tuple[int, int] = (0, 0)
     panels: int = 0
+    joined: bool = False
 
     @property
     def one_tile(self) -> bool:

@@ -42,7 +42,8 @@ def _summary(plan: Plan) -> str:
     panels = f" in {plan.panels} panels" if plan.panels > 1 else ""
     half = f", upper triangle{panels}" if plan.hermitian else ""
     block = f", {plan.block} rows at a time" if plan.block else ""
-    return f"{plan.method}: {shape}{half}{block}, products in {plan.dtype}"
+    joined = ", both sides in one pass" if plan.joined else ""
+    return f"{plan.method}: {shape}{half}{block}{joined}, products in {plan.dtype}"
 
 
 def _row(leaf: LeafPlan) -> tuple[str, ...]:

@@ -112,17 +112,20 @@ def test_same_point():
     assert not side.same_point(make(lambda p, x: dense(p, x)))
 
 
-def test_same_uses():
+def test_like():
     side, other = make(), make(x=2 * X[:2])
-    assert side.same_uses(other)
-    assert side.same_uses(make())
+    assert side.like(other)
+    assert side.like(make())
     for changed in (
         make(params=PARAMS | {"b": PARAMS["b"] + 0}),
         make(lambda p, x: dense(p, x)),
         make(x=X.astype("float32")),
     ):
-        assert not side.same_uses(changed)
-    assert not make(jnp.sin, X, None).same_uses(make(jnp.sin, X, None))
+        assert not side.like(changed)
+    both = side.joined(other)
+    assert (both.n, [s.shape[0] for s in both.outputs]) == (5, [5])
+    np.testing.assert_array_equal(both.x[0], np.concatenate([X, 2 * X[:2]]))
+    assert not make(jnp.sin, X, None).like(make(jnp.sin, X, None))
 
 
 INTERACTING = {

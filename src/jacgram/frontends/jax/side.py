@@ -83,7 +83,7 @@ class JaxSide:
             return False
         return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
 
-    def same_uses(self, other: Self) -> bool:
+    def like(self, other: Self) -> bool:
         """Whether f and every array but the examples are the same objects, and examples have the same shapes."""
         mine, theirs = ([*side.leaves, *side.held] for side in (self, other))
         same = len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
@@ -91,6 +91,13 @@ class JaxSide:
             return False
         kinds = ([(leaf.shape[1:], leaf.dtype, _is_weak(leaf)) for leaf in side.x] for side in (self, other))
         return next(kinds) == next(kinds)
+
+    def joined(self, other: Self) -> Self:
+        """The examples of this side and then those of another that is `like` it, as one side."""
+        x = [jnp.concatenate(pair) for pair in zip(self.x, other.x, strict=True)]
+        n = self.n + other.n
+        outputs = tuple(Struct((n, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
+        return replace(self, x=x, n=n, outputs=outputs)
 
     def examples(self, start: Any, size: int) -> Self:
         """The side of ``size`` examples from ``start``; clamped to the end, as `jax.lax.dynamic_slice_in_dim` is."""
