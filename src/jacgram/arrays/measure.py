@@ -58,7 +58,7 @@ def measure(xp: Arrays, name: str) -> Device:
     )
     copies = _copies(xp, draw)
     call_s = xp.seconds(lambda a: _loop(xp, a), draw(1, 16, 16)) / _STEPS
-    turned = draw(16, 64, 32, 128)  # small enough to be written to memory that is reused
+    turned = draw(16, 64, 32, 128)  # small enough to go without fresh memory from the system
     turn_s = xp.seconds(lambda a: xp.reshape(xp.transpose(a, (0, 1, 3, 2)), (-1,)), turned)
     small = draw(64, 128, 128)
     small_s = xp.seconds(lambda a: xp.einsum("bmk,bkn->bmn", a, a), small)

@@ -54,9 +54,11 @@ def factors_of_both(
     A small pass is half as many calls, and reads every weight once.
     """
     first, second = sides
-    if not (plan.joined and task.same_seeds and first.like(second)):
+    allowed = plan.joined and task.joined_bytes is not None
+    both = first.joined(second) if allowed else None
+    if both is None:
         return None
-    uses = first.joined(second).uses(seeds, structured=plan.method != "materialize")
+    uses = both.uses(seeds, structured=plan.method != "materialize")
     arrays, layout = parts(uses)
     left = [xp.slice(array, 0, 0, first.n) for array in arrays]
     right = [xp.slice(array, 0, first.n, second.n) for array in arrays]

@@ -39,6 +39,12 @@ def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...])
     spread = spread_input(xp, conv, activation)
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
+    if 0 in out_space or any(s > o * w for s, o, w in zip(spread.shape[1:], out_space, conv.window, strict=False)):
+        # Of what strides leave out, nothing is to be copied.
+        n, *_, channels = spread.shape
+        blocks = [at_offset(xp, conv, spread, w, out_space) for w in offsets(conv)]
+        side_by_side = xp.concatenate([xp.reshape(b, (n, *out_space, 1, channels)) for b in blocks], 1 + len(out_space))
+        return xp.reshape(side_by_side, (n, *out_space, *conv.window, channels))
     seen = spread
     for axis in reversed(range(len(out_space))):
         # Axis by axis: fewer pieces to lay side by side than one for each offset.

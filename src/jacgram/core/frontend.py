@@ -87,6 +87,11 @@ class Side(Protocol):
         """What a plan should say of how uses are found: fallbacks taken, and why. Known once `describe` was called."""
         ...
 
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of all examples."""
+        ...
+
     def arrays(self) -> list[Any]:
         """Every array this side holds (variable, held parameters, examples), to be passed to a compiled function."""
         ...
@@ -100,11 +105,14 @@ class Side(Protocol):
         ...
 
     def like(self, other: Self) -> bool:
-        """Whether both sides are one function of one variable, and examples of the same shapes are all that differs."""
+        """Whether both sides surely have the same uses, of one variable: they differ in their examples alone.
+
+        False where the values of examples may decide what f does.
+        """
         ...
 
-    def joined(self, other: Self) -> Self:
-        """The examples of this side and then those of another that is `like` it, as one side."""
+    def joined(self, other: Self) -> Self | None:
+        """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
         ...
 
     def examples(self, start: Any, size: int) -> Self:

@@ -113,13 +113,16 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
     )
     first = _shapes(side1, 1, pairs, method, recall=recall)
     symmetric = request.same and _symmetric(pairs)
-    second = first if symmetric else None
-    if second is None and request.frontend.compiles and side1.like(side2):
-        # What is traced does not depend on values, so that one description does for both.
-        alike = replace(first, n=side2.n, outputs=side2.outputs)
-        second = alike if Task((first, alike), pairs, (), dtype, hermitian=False).same_seeds else None
-    second = second or _shapes(side2, 2, pairs, method, recall=recall)
     leaves = tuple(zip(side1.paths, side1.variable, strict=True))
+    if symmetric:
+        return Task((first, first), pairs, leaves, dtype, symmetric)
+    if side1.like(side2):
+        alike = Task((first, replace(first, n=side2.n, outputs=side2.outputs)), pairs, leaves, dtype, symmetric)
+        if alike.same_seeds:
+            # Sides of other sizes are other programs where each is traced by itself.
+            joined = side1.example_bytes + side2.example_bytes if side1.n == side2.n else None
+            return replace(alike, joined_bytes=joined)
+    second = _shapes(side2, 2, pairs, method, recall=recall)
     return Task((first, second), pairs, leaves, dtype, symmetric)
 
 

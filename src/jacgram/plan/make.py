@@ -182,16 +182,15 @@ def _tiled(
     )
 
 
-_JOINED_BYTES = 16 << 20  # factors of both sides up to which one pass for both is faster than two
+_JOINED_BYTES = 16 << 20  # examples and factors of both sides up to which one pass for both is faster than two
 
 
 def _joined_bytes(task: Task) -> int | None:
-    """Bytes of both sides' factors taken apart again, where one pass could make them and is faster; else None."""
-    if task.hermitian or not task.same_seeds:
+    """Bytes of both sides' examples and factors once more, where one pass could make them and is faster; else None."""
+    if task.joined_bytes is None or any(side.made_of is not None or not side.n for side in task.sides):
         return None
-    sides = [side for side in task.sides if side.has_examples and side.n and side.made_of is None]
-    n_bytes = sum(side.n * (side.activation_bytes + side.cotangent_bytes) for side in sides)
-    return n_bytes if len(sides) == 2 and n_bytes <= _JOINED_BYTES else None
+    n_bytes = task.joined_bytes + sum(side.n * (side.activation_bytes + side.cotangent_bytes) for side in task.sides)
+    return n_bytes if n_bytes <= _JOINED_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)

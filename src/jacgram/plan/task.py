@@ -112,6 +112,8 @@ class Task:
         leaves: path and shape of each leaf of the variable.
         dtype: dtype in which products are accumulated.
         hermitian: whether both sides are one and the pattern treats them alike, so that the result is Hermitian.
+        joined_bytes: bytes of the examples of both sides, where one pass over all of them could make the factors of
+            both: they are alike, and their seeds the same. None elsewhere.
     """
 
     sides: tuple[SideShapes, SideShapes]
@@ -119,6 +121,7 @@ class Task:
     leaves: tuple[tuple[str, Struct], ...]
     dtype: str
     hermitian: bool
+    joined_bytes: int | None = None
 
     @property
     def triangle(self) -> bool:

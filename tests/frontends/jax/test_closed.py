@@ -24,6 +24,31 @@ def test_equal_programs_have_equal_keys():
     assert hash(first[1]) == hash(second[1])
 
 
+def test_held_arrays_and_examples_are_told_apart():
+    eqx = pytest.importorskip("equinox")
+
+    class Holding(eqx.Module):
+        w: jax.Array
+        index: jax.Array
+
+        def __call__(self, x):
+            return jnp.sin(self.w * x * self.index)
+
+    class Reading(eqx.Module):
+        w: jax.Array
+
+        def __call__(self, x):
+            return jnp.sin(self.w * x[1] * x[0])
+
+    w, index, x = jnp.arange(1.0, 3.0), jnp.arange(2), jnp.arange(6.0).reshape(3, 2)
+    holding, reading = (Holding(w, index), x), (Reading(w), (jnp.stack([index] * 3), 2 * x))
+    assert closed(*holding)[1] != closed(*reading)[1]
+    J1, J2 = (jacgram.Jacobian(*side) for side in (holding, reading))
+    found = (J1 @ J2.T).dense()
+    cosines = jnp.cos(w * x * index) * x * index, jnp.cos(w * 2 * x * index) * 2 * x * index
+    assert jnp.allclose(jnp.einsum("nmii->nmi", found), cosines[0][:, None] * cosines[1][None])
+
+
 @pytest.mark.parametrize(
     ("f", "x"),
     [

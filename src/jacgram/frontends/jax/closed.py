@@ -69,6 +69,7 @@ def closed(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
         len(traced.consts),
         side.output_treedef,
     )
-    key = (fingerprint(traced.jaxpr), side.has_examples, side.n, side.paths, side.variable, side.outputs)
+    counts = (len(side.held), len(traced.consts), len(side.x))
+    key = (fingerprint(traced.jaxpr), counts, side.has_examples, side.n, side.paths, side.variable, side.outputs)
     weak = tuple(bool(getattr(array, "weak_type", False)) for array in side.arrays())
     return replace(side, program=program, held=[*side.held, *traced.consts]), (key, weak)

@@ -66,6 +66,11 @@ class JaxSide:
         complex_variable = any(is_complex(struct.dtype) for struct in self.variable)
         return complex_variable and not any(is_complex(struct.dtype) for struct in self.outputs)
 
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of all examples."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in self.x)
+
     def arrays(self) -> list[Any]:
         """The variable's leaves, held arrays and examples, in this order."""
         return [*self.leaves, *self.held, *self.x]
@@ -92,8 +97,10 @@ class JaxSide:
         kinds = ([(leaf.shape[1:], leaf.dtype, _is_weak(leaf)) for leaf in side.x] for side in (self, other))
         return next(kinds) == next(kinds)
 
-    def joined(self, other: Self) -> Self:
-        """The examples of this side and then those of another that is `like` it, as one side."""
+    def joined(self, other: Self) -> Self | None:
+        """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
+        if not self.like(other):
+            return None
         x = [jnp.concatenate(pair) for pair in zip(self.x, other.x, strict=True)]
         n = self.n + other.n
         outputs = tuple(Struct((n, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
