@@ -155,6 +155,15 @@ def test_flags_among_examples_and_parameters_tell_sides_apart(framework):
     oracle.check(K, expected)
 
 
+def test_a_strided_convolution_without_output():
+    jax = pytest.importorskip("jax")
+    ones = jax.numpy.ones
+    conv = lambda x, k: jax.lax.conv_general_dilated(x, k, (2,), [(0, 0)], dimension_numbers=("NHC", "HIO", "NHC"))
+    f = lambda p, x: conv(x, p["k"]).sum(1) + p["b"]
+    K = jacgram.ntk(f, ones((2, 3, 2)), 2 * ones((2, 3, 2)), params={"k": ones((5, 2, 3)), "b": ones(3)})
+    assert (jax.numpy.eye(3)[None, None] == K).all()
+
+
 def test_examples_that_f_shrinks_are_not_copied_to_share_a_pass():
     jax = pytest.importorskip("jax")
     f = lambda p, x: x.reshape(len(x), 4, -1).mean(-1) @ p

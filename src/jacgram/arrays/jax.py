@@ -64,7 +64,7 @@ class JaxArrays(Arrays):
     def window(self, array: Any, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Any:
         pads, slices = [], []
         for length, start, size, step in zip(array.shape, starts, sizes, steps, strict=True):
-            stop = start + (size - 1) * step + 1
+            stop = start + (size - 1) * step + 1 if size else start
             low, high = max(-start, 0), max(stop - length, 0)
             pads.append((low, high))
             slices.append(slice(start + low, stop + low, step))

@@ -85,7 +85,7 @@ class TorchArrays(Arrays):
         pads: list[int] = []
         slices: list[slice] = []
         for length, start, size, step in zip(array.shape, starts, sizes, steps, strict=True):
-            stop = start + (size - 1) * step + 1
+            stop = start + (size - 1) * step + 1 if size else start
             low, high = max(-start, 0), max(stop - length, 0)
             pads = [low, high, *pads]  # functional.pad counts axes from the last
             slices.append(slice(start + low, stop + low, step))

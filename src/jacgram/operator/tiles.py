@@ -106,7 +106,8 @@ def sized(task: Task, n: Block, *, hermitian: bool = False) -> Task:
         for side, count in zip(task.sides, n, strict=True)
     ]
     pairs = tuple(replace(pair, wanted=pair.wanted.with_examples(*n)) for pair in task.pairs)
-    return replace(task, sides=(sides[0], sides[1]), pairs=pairs, hermitian=hermitian and task.hermitian)
+    same = hermitian and task.hermitian
+    return replace(task, sides=(sides[0], sides[1]), pairs=pairs, hermitian=same, joined_bytes=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,31 @@ def test_like():
     assert not make(jnp.sin, X, None).like(make(jnp.sin, X, None))
 
 
+@jax.tree_util.register_pytree_node_class
+class Noted:
+    """An array with a note that may be anything, and decides what f does."""
+
+    def __init__(self, array, note):
+        self.array, self.note = array, note
+
+    def tree_flatten(self):
+        return (self.array,), self.note
+
+    @classmethod
+    def tree_unflatten(cls, note, children):
+        return cls(children[0], note)
+
+
+@pytest.mark.parametrize("notes", [(1, True), (0.0, -0.0), (np.ones(3), 2 * np.ones(3))])
+def test_nodes_of_the_users_own_are_never_alike(notes):
+    f = lambda w, x: (x.array * (3.0 if str(x.note) == str(notes[1]) else 1.0)) @ w
+    w, x = jnp.ones((3, 2)), jnp.ones((2, 3))
+    first, second = (make(f, Noted(x, note), w) for note in notes)
+    assert not first.like(second)
+    K = jax.jit(lambda w: jacgram.ntk(f, Noted(x, notes[0]), Noted(x + 0, notes[1]), params=w))(w)
+    np.testing.assert_allclose(K[0, 0, 0, 0], 9.0)
+
+
 INTERACTING = {
     "mean": lambda p, x: dense(p, x) - dense(p, x).mean(0),
     "length": lambda p, x: dense(p, x) / len(x),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -91,12 +91,34 @@ class OfInput:
 
 
 def same_program(first: Program, second: Program) -> bool:
-    """Whether both are one f in one form."""
-    if first is second or type(first) is not type(second) or first.f is not second.f:
-        return first is second
-    if isinstance(first, OfParams | OfModule) and isinstance(second, OfParams | OfModule):
-        return (first.partition, first.x_treedef) == (second.partition, second.x_treedef)
-    return False
+    """Whether both are certainly one f that takes the same trees.
+
+    Trees with nodes of the user's own are taken to differ: what such nodes hold beside arrays may decide what f does,
+    and their equality is the user's as well.
+    """
+    if first is second:
+        return True
+    if not (isinstance(first, OfParams) and isinstance(second, OfParams) and first.f is second.f):
+        return False
+    mine, theirs = first.partition, second.partition
+    if mine.roles != theirs.roles or mine.statics or theirs.statics:
+        return False
+    pairs = (mine.treedef, theirs.treedef), (first.x_treedef, second.x_treedef)
+    return all(_is_plain(one) and _is_plain(other) and one == other for one, other in pairs)
+
+
+def _is_plain(treedef: Any) -> bool:
+    """Whether a tree is made of dicts, lists, tuples and None alone."""
+
+    def plain(node: Any) -> bool:
+        if isinstance(node, dict):
+            return type(cast(Any, node)) is dict and all(map(plain, cast(dict[Any, Any], node).values()))
+        if type(node) in (list, tuple):
+            return all(map(plain, node))
+        return node is None or node is leaf
+
+    leaf = object()
+    return plain(jax.tree.unflatten(treedef, [leaf] * treedef.num_leaves))
 
 
 def output_leaves(y: Any) -> tuple[list[str], list[Any], Any]:
