@@ -166,7 +166,7 @@ def report(framework, cases, accuracy):
     ratios = sorted(case[0] for case in cases)
     within = sum(ratio <= 1.3 for ratio in ratios) / len(ratios)
     print(
-        f"{framework}, {len(cases)} layers: within 1.3 of the fastest order in {within:.0%}, worst {ratios[-1]:.2f}\n"
+        f"{framework}, {len(cases)} layers: within 1.3 of the fastest order in {within:.1%}, worst {ratios[-1]:.2f}\n"
     )
     print("| n1, n2, o, t, i, k | ratio | chosen | ms | predicted | fastest | ms | predicted |")
     print("| --- | --: | --- | --: | --: | --- | --: | --: |")
