@@ -46,23 +46,11 @@ def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: P
     return assembled(layouts[0], arrays)
 
 
-def factors_of_both(
-    xp: Arrays, sides: tuple[Side, Side], seeds: Sequence[Any], task: Task, plan: Plan
-) -> tuple[list[Use], list[Use]] | None:
-    """Uses of both sides from one pass over the examples of both; None where the plan or the sides do not allow it.
-
-    A small pass is half as many calls, and reads every weight once.
-    """
-    first, second = sides
-    allowed = plan.joined and task.joined_bytes is not None
-    both = first.joined(second) if allowed else None
-    if both is None:
-        return None
-    uses = both.uses(seeds, structured=plan.method != "materialize")
+def apart(xp: Arrays, uses: Sequence[Use], n: int, others: int) -> tuple[list[Use], list[Use]]:
+    """Uses of the first ``n`` examples, and of the ``others`` after them."""
     arrays, layout = parts(uses)
-    left = [xp.slice(array, 0, 0, first.n) for array in arrays]
-    right = [xp.slice(array, 0, first.n, second.n) for array in arrays]
-    return assembled(layout, left), assembled(layout, right)
+    first, second = ([xp.slice(array, 0, at, size) for array in arrays] for at, size in ((0, n), (n, others)))
+    return assembled(layout, first), assembled(layout, second)
 
 
 def _condensed(xp: Arrays, uses: Sequence[Use], task: Task, plan: Plan) -> list[Use]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.factors import factors_of, factors_of_both
+from jacgram.contract.factors import apart, factors_of
 from jacgram.contract.hermitian import symmetrize
 from jacgram.contract.loops import over_blocks
 from jacgram.contract.seeds import SeedBlock
@@ -69,13 +69,19 @@ class StructuredKernel:
         basis = seeds.basis(self.xp, self.task, position + 1, side.arrays()[0])
         return factors_of(self.xp, side, basis, self.task, self.plan, position)
 
+    def _joined(self) -> Side | None:
+        """The examples of both sides as one side, where one pass is to make their factors, which reads weights once."""
+        first, second = self.sides
+        return first.joined(second) if self.plan.joined and self.task.joined_bytes is not None else None
+
     def _both(self, seeds: SeedBlock) -> tuple[list[Use], list[Use]]:
+        first, second = self.sides
         if self.task.hermitian:
-            left = self._factors(0, self.sides[0], seeds)
+            left = self._factors(0, first, seeds)
             return left, left
-        basis = seeds.basis(self.xp, self.task, 1, self.sides[0].arrays()[0])
-        joined = factors_of_both(self.xp, self.sides, basis, self.task, self.plan)
-        return joined or (self._factors(0, self.sides[0], seeds), self._factors(1, self.sides[1], seeds))
+        if (joined := self._joined()) is not None:
+            return apart(self.xp, self._factors(0, joined, seeds), first.n, second.n)
+        return self._factors(0, first, seeds), self._factors(1, second, seeds)
 
     def _one_tile(self) -> Results:
         everything = SeedBlock()

@@ -135,18 +135,20 @@ class Task:
 
     def seeds(self, side: int) -> list[NDArray[np.float32]]:
         """Seeds of each output of side 1 or 2; none for an output of which nothing is wanted."""
-        found: list[NDArray[np.float32]] = []
-        for output, axes in enumerate(self.sides[side - 1].output_axes):
-            pairs = (p.wanted for p in self.pairs if output == (p.output1 if side == 1 else p.output2))
-            first = next(pairs, None)
-            found.append(np.zeros((0, *axes), np.float32) if first is None else first.basis(side))
-        return found
+        pairs = zip(self.sides[side - 1].output_axes, self._wanted(side), strict=True)
+        return [np.zeros((0, *axes), np.float32) if first is None else first.basis(side) for axes, first in pairs]
 
     @property
     def same_seeds(self) -> bool:
         """Whether both sides have the same seeds."""
-        first, second = self.seeds(1), self.seeds(2)
-        return len(first) == len(second) and all(map(np.array_equal, first, second))
+        first, second = ([w and w.spanned(side) for w in self._wanted(side)] for side in (1, 2))
+        return first == second and self.sides[0].output_axes == self.sides[1].output_axes
+
+    def _wanted(self, side: int) -> list[Wanted | None]:
+        """What tells the seeds of each output of side 1 or 2; None where nothing is wanted of it."""
+        every = [(p.output1 if side == 1 else p.output2, p.wanted) for p in self.pairs]
+        outputs = range(len(self.sides[side - 1].outputs))
+        return [next((wanted for position, wanted in every if position == output), None) for output in outputs]
 
     @property
     def variable_bytes(self) -> int:

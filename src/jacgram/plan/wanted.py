@@ -61,10 +61,18 @@ class Wanted:
 
     def basis(self, side: int) -> NDArray[np.float32]:
         """Seeds of one example's output on side 1 or 2, see `seed_basis`."""
-        axes, kept = (self.left, self.seeds1) if side == 1 else (self.right, self.seeds2)
+        axes, kept = self._seeded(side)
         sizes = dict(self.sizes)
-        axes = axes[self.examples :]
         return seed_basis(axes, [sizes[x] for x in axes], kept)
+
+    def spanned(self, side: int) -> tuple[bool, ...]:
+        """Which axes of one example's output the seeds of side 1 or 2 span: of outputs alike, all that tells seeds."""
+        axes, kept = self._seeded(side)
+        return tuple(x in kept for x in axes)
+
+    def _seeded(self, side: int) -> tuple[Sequence[str], Sequence[str]]:
+        axes, kept = (self.left, self.seeds1) if side == 1 else (self.right, self.seeds2)
+        return axes[self.examples :], kept
 
     @property
     def block(self) -> tuple[str, ...]:

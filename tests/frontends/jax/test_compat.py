@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -39,6 +41,13 @@ def test_closed_keeps_constants():
     assert len(compat.closed(closed).consts) == 1
     (equation,) = equations(jax.jit(lambda x: x + 1), 1.0)
     assert isinstance(compat.closed(equation.params["jaxpr"]).jaxpr, Jaxpr)
+
+
+def test_node_data_tells_plain_trees():
+    named = collections.namedtuple("Named", "a")
+    plain = ({"a": [1, None, (2,)]}, None, 3, [], ())
+    other = (named(1), [named(1)], collections.OrderedDict(a=1), jax.tree_util.Partial(jnp.sin, 1))
+    assert [compat.is_plain(jax.tree.structure(tree)) for tree in (*plain, *other)] == [True] * 5 + [False] * 4
 
 
 @pytest.mark.parametrize("reverse", [False, True])

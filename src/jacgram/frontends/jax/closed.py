@@ -17,7 +17,7 @@ from jacgram.frontends.jax.execute import holds_tracer
 from jacgram.frontends.jax.fingerprint import fingerprint, has_custom_rules
 from jacgram.frontends.jax.program import output_leaves
 from jacgram.frontends.jax.side import JaxSide
-from jacgram.frontends.jax.trees import Partition
+from jacgram.frontends.jax.trees import Partition, is_weak
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +71,5 @@ def closed(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
     )
     counts = (len(side.held), len(traced.consts), len(side.x))
     key = (fingerprint(traced.jaxpr), counts, side.has_examples, side.n, side.paths, side.variable, side.outputs)
-    weak = tuple(bool(getattr(array, "weak_type", False)) for array in side.arrays())
+    weak = tuple(map(is_weak, side.arrays()))
     return replace(side, program=program, held=[*side.held, *traced.consts]), (key, weak)

@@ -2,7 +2,8 @@
 
 `bind` uses ``Primitive.get_bind_params``, which says how an equation that calls functions (custom derivatives) is bound
 again: the official guide to jaxpr interpreters shows it, but it changed its result between releases. `closed`,
-`scan_layout` and `linear_scan` read and write parameters of equations, whose form changed likewise.
+`scan_layout` and `linear_scan` read and write parameters of equations, whose form changed likewise. `is_plain` reads
+what the nodes of a tree are, for which the documented way calls each node's own code.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ def bind(equation: JaxprEqn, values: Sequence[Any]) -> list[Any]:
 def closed(jaxpr: Any) -> ClosedJaxpr:
     """A jaxpr in a parameter, with the constants it holds: some releases keep bare jaxprs there, some closed ones."""
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+
+
+def is_plain(treedef: Any) -> bool:
+    """Whether a tree is made of dicts, lists, tuples and None alone; no code of the user's nodes is run to tell."""
+    node = treedef.node_data()
+    if node is None:
+        return True
+    return node[0] in (dict, list, tuple, type(None)) and all(map(is_plain, treedef.children()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jacgram.errors import StructureError
+from jacgram.frontends.jax.compat import is_plain
 from jacgram.frontends.jax.trees import Partition, is_array, named_leaves, place
 
 Arrays = Sequence[Any]
@@ -104,21 +105,7 @@ def same_program(first: Program, second: Program) -> bool:
     if mine.roles != theirs.roles or mine.statics or theirs.statics:
         return False
     pairs = (mine.treedef, theirs.treedef), (first.x_treedef, second.x_treedef)
-    return all(_is_plain(one) and _is_plain(other) and one == other for one, other in pairs)
-
-
-def _is_plain(treedef: Any) -> bool:
-    """Whether a tree is made of dicts, lists, tuples and None alone."""
-
-    def plain(node: Any) -> bool:
-        if isinstance(node, dict):
-            return type(cast(Any, node)) is dict and all(map(plain, cast(dict[Any, Any], node).values()))
-        if type(node) in (list, tuple):
-            return all(map(plain, node))
-        return node is None or node is leaf
-
-    leaf = object()
-    return plain(jax.tree.unflatten(treedef, [leaf] * treedef.num_leaves))
+    return all(is_plain(one) and is_plain(other) and one == other for one, other in pairs)
 
 
 def output_leaves(y: Any) -> tuple[list[str], list[Any], Any]:

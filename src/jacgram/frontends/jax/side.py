@@ -22,7 +22,7 @@ from jacgram.frontends.jax.products import naming_leaves, needs_second_pull, pul
 from jacgram.frontends.jax.program import Program, output_leaves, same_program
 from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
 from jacgram.frontends.jax.records import Recording
-from jacgram.frontends.jax.trees import checked_vector, is_complex, named_leaves, spec_of, struct_of
+from jacgram.frontends.jax.trees import checked_vector, is_complex, is_weak, named_leaves, spec_of, struct_of
 
 
 @final
@@ -94,7 +94,7 @@ class JaxSide:
         same = len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
         if not (same and self.has_examples and same_program(self.program, other.program)):
             return False
-        kinds = ([(leaf.shape[1:], leaf.dtype, _is_weak(leaf)) for leaf in side.x] for side in (self, other))
+        kinds = ([(leaf.shape[1:], leaf.dtype, is_weak(leaf)) for leaf in side.x] for side in (self, other))
         return next(kinds) == next(kinds)
 
     def joined(self, other: Self) -> Self | None:
@@ -215,10 +215,6 @@ class JaxSide:
         stacked = stacked_seeds(seeds, dtypes, twice=twice)
         recording = record_batch(recorder, self.x, stacked, has_examples=self.has_examples)
         return complete(recording, self.leaves, twice=twice)
-
-
-def _is_weak(array: Any) -> bool:
-    return bool(getattr(array, "weak_type", False))
 
 
 def _of_no_example(use: Use) -> Use:

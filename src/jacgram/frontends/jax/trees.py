@@ -99,6 +99,11 @@ class Partition:
         return leaves if treedef == around else None
 
 
+def is_weak(array: Any) -> bool:
+    """Whether its dtype gives way to that of what it is combined with."""
+    return bool(getattr(array, "weak_type", False))
+
+
 def as_jax(leaf: Any) -> Any:
     """A JAX array of the leaf.
 
