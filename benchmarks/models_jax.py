@@ -54,7 +54,7 @@ def cnn(channels=32, outputs=10):
     return f, params, lambda n, seed: normal(seed, n, 32, 32, 3)
 
 
-def resnet(stages=(32, 64, 128), blocks=2, outputs=10):
+def resnet(stages=(16, 32, 64), blocks=2, outputs=10):
     from jax.nn import relu
 
     rng = np.random.default_rng(0)

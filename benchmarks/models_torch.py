@@ -45,7 +45,7 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Three stages of residual blocks, global average pooling, a linear head."""
 
-    def __init__(self, stages=(32, 64, 128), blocks=1, outputs=10):
+    def __init__(self, stages=(16, 32, 64), blocks=1, outputs=10):
         super().__init__()
         self.stem = nn.Conv2d(3, stages[0], 3, 1, 1, bias=False)
         layers, before = [], stages[0]

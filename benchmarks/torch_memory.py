@@ -6,19 +6,15 @@ Width 512, 4 layers, 64 tokens, 10 outputs. The other side holds both Jacobians:
 """
 
 import argparse
-import resource
 import time
 
 import torch
 
 import jacgram
 from benchmarks.apart import apart
+from benchmarks.growth import resident
 from benchmarks.models_torch import MODELS
 from benchmarks.torch_func import contraction
-
-
-def peak_bytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def run(who, n, memory):
@@ -26,11 +22,11 @@ def run(who, n, memory):
     module, make = MODELS["transformer"](width=512, blocks=4, length=64, heads=8)
     x1, x2 = make(n, 0), make(n, 1)
     module(x1[:1])
-    before, start = peak_bytes(), time.perf_counter()
+    before, start = resident("VmHWM"), time.perf_counter()
     kernel = contraction(module, x1, x2) if who == "peer" else jacgram.ntk(module, x1, x2, memory=memory)
     taken = time.perf_counter() - start
     corner = kernel.detach()[:2, :2].flatten().tolist()
-    return {"bytes": peak_bytes() - before, "seconds": taken, "corner": corner}
+    return {"bytes": resident("VmHWM") - before, "seconds": taken, "corner": corner}
 
 
 def main():

@@ -13,6 +13,7 @@ SPECS = [
     "nsw,mtw->nmst",
     "nsw,mtw->nsmt",
     "nps,npq->nsq",
+    "nscp,ncp->nsc",
     "npsi,npo->nsio",
     "bnsw,bmtw->bnmst",
     "ws,w->s",
@@ -42,7 +43,7 @@ def test_any_layout_gives_what_einsum_gives(problem, memory, loops):
     take = {"kept": taking(Buffer()), "new": taking(None), "none": None}[memory]
     with pytest.MonkeyPatch.context() as patched:
         if loops:
-            patched.setattr("jacgram.arrays.torch_products._LEAST_FLOPS", 0)
+            patched.setattr("jacgram.arrays.torch_products._CALL_FLOPS", 0)
         found = contract(spec, left, right, take)
     torch.testing.assert_close(found, torch.einsum(spec, left, right))
 
@@ -62,7 +63,13 @@ def rows(seeds, examples):
 
 
 def test_an_axis_in_the_way_is_looped_over_where_products_stay_wide(monkeypatch):
-    assert products(monkeypatch, "nsw,mtw->nmst", rows(10, 64)[:48], rows(10, 64)) == 10
+    assert products(monkeypatch, "nsw,mtw->nmst", rows(10, 440)[:420], rows(10, 64)) == 10
+
+
+def test_an_axis_of_the_batch_is_looped_over(monkeypatch):
+    """Examples and channels, of which each has a product, do not lie together: seeds are between them."""
+    cotangent, activation = torch.randn(16, 10, 16, 1024), torch.randn(16, 16, 1024)
+    assert products(monkeypatch, "nscp,ncp->nsc", cotangent, activation) == 16
 
 
 def test_where_they_would_be_thin_it_is_copied(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 import jacgram
-from jacgram.contract import structured
+from jacgram.contract import rows, structured
 from jacgram.plan import condensing, make
 from kit import oracle, zoo
 
@@ -14,7 +14,7 @@ PATTERNS = [None, "n ..., m ... -> n m", "n ..., n ... -> n ..."]
 def always(monkeypatch):
     """Every leaf is condensed, two examples at a time, so that the last block is ragged."""
     monkeypatch.setattr(condensing, "_SAVED", float("inf"))
-    monkeypatch.setattr(condensing, "_block", lambda side: min(2, side.n))
+    monkeypatch.setattr(condensing, "_block", lambda side, pass_bytes: min(2, side.n))
     monkeypatch.setattr(make, "SHARES", (float("inf"),))
     whole = make._structured_options
     monkeypatch.setattr(make, "_structured_options", lambda *asked: whole(*asked)[1:] or whole(*asked))
@@ -37,6 +37,16 @@ def test_as_the_oracle(always, name, pattern, framework):
     J1 = oracle.jacobian(f, x1, params)
     for second, J2 in ((x2, oracle.jacobian(f, x2, params)), (None, None)):
         oracle.check(kernel(f, x1, second, params, pattern), oracle.gram(J1, J2, pattern))
+
+
+@pytest.mark.parametrize("few", [1, 1000, 1 << 20])
+def test_patches_of_any_number_of_examples(always, few, framework, monkeypatch):
+    """One example's patches that are too many are read window by window, more of them some examples at a time."""
+    monkeypatch.setattr(rows, "_FEW", few)
+    monkeypatch.setattr(condensing, "_block", lambda side, pass_bytes: side.n)
+    f, params, x = zoo.MODELS["conv"].on(framework, 5)
+    expected = oracle.gram(oracle.jacobian(f, x, params))
+    oracle.check(jacgram.ntk(f, x, params=params, method=jacgram.Structured()), expected)
 
 
 def test_several_outputs(always, framework):

@@ -33,6 +33,11 @@ class Arrays(ABC):
         """Working memory that is handed out again from call to call, without the system clearing it first."""
         return 2.0**22
 
+    @property
+    def pass_bytes(self) -> float:
+        """What a pass over a few examples may take, so that it is faster than one over all: a core's share of cache."""
+        return 6.0 * 2**20
+
     @abstractmethod
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         """One einsum over one or two operands, in full precision of their dtype.

@@ -19,7 +19,7 @@ import numpy as np
 from jacgram.arrays.base import Arrays
 from jacgram.plan.device import Device
 
-_VERSION = 9
+_VERSION = 10
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -71,6 +71,7 @@ def measure(xp: Arrays, name: str) -> Device:
         turns_per_s=turned.nbytes / turn_s,
         sums=tuple(sums),
         reused_bytes=xp.reused_bytes,
+        pass_bytes=xp.pass_bytes,
         batched_flops_per_s=2 * small.size * small.shape[-1] / small_s,
     )
 

@@ -16,10 +16,12 @@ import torch
 
 from jacgram.arrays.base import Buffer
 
-_LEAST_FLOPS = 1 << 22  # of one product in a loop: below, its call takes longer than copying would
+_CALL_FLOPS = 1 << 21  # done by a wide product within the time that one call takes
 _MOST_PRODUCTS = 256
-_WIDE = 24  # kept entries from which a product runs at the full rate: 8 take three times as long each
-_COPY_FLOPS = 256  # done by a wide product while one entry is copied
+_THIN = 8  # kept entries of a product that takes twice as long for each of them as a wide one
+_COPY_FLOPS = 64  # done by a wide product while one entry is copied
+_FRESH_FLOPS = 256  # the same where the copy goes to memory that the system must clear first
+_REUSED_BYTES = 1 << 24  # of a copy that finds memory which has been freed before
 
 Take = Callable[[str, Sequence[int], torch.Tensor], torch.Tensor]
 """From what it is for, a shape and a tensor of the same kind to uninitialised memory."""
@@ -186,12 +188,12 @@ class _Groups:
         if self.are_ready(a, b):
             return []
         flops = 2 * math.prod(self.sizes.values())
-        for label in (*self.rows, *self.columns):
+        copying_flops = self._copying_flops(a, b)
+        for label in (*self.batch, *self.rows, *self.columns):
             size = self.sizes[label]
             if (
                 1 < size <= _MOST_PRODUCTS
-                and flops >= size * _LEAST_FLOPS
-                and flops * (self._slowdown(label) - 1) <= _COPY_FLOPS * self._copied(a, b)
+                and size * _CALL_FLOPS + flops * (self._slowdown(label) - 1) <= copying_flops
                 and self.without(label).are_ready(a.without(label, 0), b.without(label, 0))
             ):
                 return [label]
@@ -199,13 +201,17 @@ class _Groups:
 
     def _slowdown(self, label: str) -> float:
         """How many times longer products take that are thinner by an axis."""
+        if label in self.batch:
+            return 1.0
         wide = math.prod(self.sizes[x] for x in (self.rows if label in self.rows else self.columns))
-        return max(1, _WIDE * self.sizes[label] / wide) / max(1, _WIDE / wide)
+        return (1 + _THIN * self.sizes[label] / wide) / (1 + _THIN / wide)
 
-    def _copied(self, a: _Operand, b: _Operand) -> int:
-        """Entries that would be copied without a loop."""
+    def _copying_flops(self, a: _Operand, b: _Operand) -> int:
+        """What a wide product does while operands are copied, as they would be without a loop."""
         ready = a.is_ready(self.batch, self.rows, self.summed), b.is_ready(self.batch, self.summed, self.columns)
-        return sum(x.array.numel() for x, is_ready in zip((a, b), ready, strict=True) if not is_ready)
+        copied = [x.array for x, is_ready in zip((a, b), ready, strict=True) if not is_ready]
+        fresh = sum(array.nbytes for array in copied) > _REUSED_BYTES
+        return (_FRESH_FLOPS if fresh else _COPY_FLOPS) * sum(array.numel() for array in copied)
 
     def are_ready(self, a: _Operand, b: _Operand) -> bool:
         """Whether neither operand needs a copy."""
@@ -213,8 +219,9 @@ class _Groups:
 
     def without(self, label: str) -> _Groups:
         """The groups of one step of a loop."""
-        rows, columns = (tuple(x for x in group if x != label) for group in (self.rows, self.columns))
-        return _Groups(self.batch, rows, columns, self.summed, self.sizes)
+        groups = (self.batch, self.rows, self.columns)
+        batch, rows, columns = (tuple(x for x in group if x != label) for group in groups)
+        return _Groups(batch, rows, columns, self.summed, self.sizes)
 
 
 def _looped(groups: _Groups, a: _Operand, b: _Operand, label: str, out: str, take: Take) -> torch.Tensor:

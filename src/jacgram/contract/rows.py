@@ -9,6 +9,7 @@ from typing import Any
 
 from jacgram.arrays import Arrays
 from jacgram.contract.labelled import Labelled, einsum
+from jacgram.contract.loops import collected
 from jacgram.contract.windows import at_offset, offsets, patches, spread_input
 from jacgram.core.uses import Conv, Use
 from jacgram.core.views import View
@@ -82,10 +83,16 @@ def _window_rows(
     assert factor.activation is not None
     out_space = tuple(use.cotangent.shape[2:-1])
     activation = xp.astype(use.activation, str(cotangent.array.dtype).removeprefix("torch."))
-    if part is None and math.prod((use.activation.shape[0], *factor.activation_sizes)) <= _FEW:
-        array = patches(xp, conv, activation, out_space)
-        array = xp.reshape(array, (use.activation.shape[0], *factor.activation_sizes))
-        return einsum(xp, ("n", "s", *labels), cotangent, Labelled(("n", *factor.activation), array)).array
+    n, of_one = use.activation.shape[0], math.prod(factor.activation_sizes)
+    every = ("n", *factor.activation)
+    if part is None and n and 0 < of_one <= _FEW:
+
+        def of_block(start: Any, size: int) -> list[Any]:
+            array = patches(xp, conv, xp.slice(activation, 0, start, size), out_space)
+            seen = Labelled(every, xp.reshape(array, (size, *factor.activation_sizes)))
+            return [einsum(xp, ("n", "s", *labels), cotangent.slice(xp, "n", start, size), seen).array]
+
+        return collected(xp, n, math.ceil(n / math.ceil(n * of_one / _FEW)), of_block)[0]
     inner = tuple(x for x in labels if x not in factor.window)
     read = tuple(x for x in factor.activation if x not in factor.window)
     spread = spread_input(xp, conv, activation)

@@ -93,7 +93,7 @@ def _planned(
     """The plan and the task it runs, kept with what planning found of it. ``sharing`` tells equal tasks apart."""
     del sharing
     plan = make_plan(task, method, budget_bytes, device)
-    return plan, condensed(task, plan.condensed)
+    return plan, condensed(task, plan.condensed, plan.pass_blocks)
 
 
 def _sharing(task: Task) -> tuple[int, ...]:
@@ -214,7 +214,7 @@ def _kernel(
         plan, task = _plan(request, task, method, memory)
     else:
         check_plan(given, task)
-        plan, task = given, condensed(task, given.condensed)
+        plan, task = given, condensed(task, given.condensed, given.pass_blocks)
     make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
     xp = adapter(request.frontend.name)
 
@@ -251,7 +251,7 @@ def check_plan(plan: Plan, task: Task) -> None:
         )
     paths = [path for path, _ in task.leaves]
     known = all(leaf < len(paths) for leaf in plan.condensed)
-    components = condensed(task, plan.condensed).components if known else []
+    components = condensed(task, plan.condensed, plan.pass_blocks).components if known else []
     expected_leaves = [(position, paths[component.leaf]) for position, component in enumerate(components)]
     for pair in plan.leaves:
         if not known or [(leaf.component, leaf.path) for leaf in pair] != expected_leaves:

@@ -142,7 +142,7 @@ class TileKernel:
         self._frontend = load(kernel.framework)
         self._xp = adapter(kernel.framework)
         self._request = kernel.request()
-        self._task = condensed(make_task(self._request, kernel.method), plan.condensed)
+        self._task = condensed(make_task(self._request, kernel.method), plan.condensed, plan.pass_blocks)
         self._real_part = any(side.real_part for side in self._request.sides)
         self._programs: dict[Any, Callable[[Sequence[Any]], Any]] = {}
         self._layouts: dict[Any, Layout] = {}

@@ -16,7 +16,6 @@ from jacgram.core.uses import Einsum, Use
 from jacgram.core.views import View
 from jacgram.plan.task import SideShapes, Task
 
-_CACHE_BYTES = 6 << 20  # what a pass over a few examples may take: about a core's share of the last cache
 SHARES = (0.5, 2.5)
 """How large rows of a leaf may be against the cotangents that they are made of: what to try."""
 
@@ -38,11 +37,20 @@ def condensable(task: Task, share: float) -> tuple[int, ...]:
     return found if worth else ()
 
 
-def condensed(task: Task, leaves: tuple[int, ...]) -> Task:
-    """The task in which each of these leaves has its rows as one use; the task itself for none."""
+def pass_blocks(task: Task, pass_bytes: float) -> tuple[int, int]:
+    """Examples of one pass on side 1 and on side 2, so that the pass takes no more than so many bytes."""
+    first, second = (_block(side, pass_bytes) for side in task.sides)
+    return first, second
+
+
+def condensed(task: Task, leaves: tuple[int, ...], blocks: tuple[int, int] = (0, 0)) -> Task:
+    """The task in which each of these leaves has its rows as one use; the task itself for none.
+
+    ``blocks`` says how many examples a pass takes on each side, 0 for all.
+    """
     if not leaves:
         return task
-    sides = [_condensed(side, leaves, task) for side in task.sides]
+    sides = [_condensed(side, leaves, task, block) for side, block in zip(task.sides, blocks, strict=True)]
     return replace(task, sides=(sides[0], sides[0] if task.sides[1] is task.sides[0] else sides[1]))
 
 
@@ -59,17 +67,17 @@ def _shrinks(side: SideShapes, leaf: int, share: float, size: int) -> bool:
     return 0 < size * side.seed_total <= share * made_of
 
 
-def _condensed(side: SideShapes, leaves: tuple[int, ...], task: Task) -> SideShapes:
+def _condensed(side: SideShapes, leaves: tuple[int, ...], task: Task, block: int) -> SideShapes:
     kept = [use for use in side.uses if use.leaf not in leaves]
     for leaf in leaves:
         size = math.prod(task.leaves[leaf][1].shape)
         kept.append(condensed_use(leaf, size, Struct((1, side.seed_total, size), task.dtype)))
-    return replace(side, uses=tuple(kept), made_of=side, pass_block=_block(side))
+    return replace(side, uses=tuple(kept), made_of=side, pass_block=block)
 
 
-def _block(side: SideShapes) -> int:
-    """Examples of one pass: as many as the cache holds, in blocks of nearly equal size."""
+def _block(side: SideShapes, pass_bytes: float) -> int:
+    """As many examples as may be, in blocks of nearly equal size."""
     one = side.activation_bytes + side.cotangent_bytes + side.largest_bytes
-    most = min(max(_CACHE_BYTES // max(one, 1), 1), side.n)
+    most = min(max(int(pass_bytes) // max(one, 1), 1), max(side.n, 1))
     divisor = max(b for b in range(1, most + 1) if side.n % b == 0)
     return divisor if 2 * divisor > most else math.ceil(side.n / math.ceil(side.n / most))

@@ -31,6 +31,7 @@ class Device:
         sums: (side, rate) where it is the summed side that has this size; empty for as ``products``.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
         reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system.
+        pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         batched_flops_per_s: rate of a batch of small products, which may be one core's each; 0 for that of large ones.
 
     Example:
@@ -48,6 +49,7 @@ class Device:
     sums: Table = ()
     reused_bytes: float = 2.0**22
     batched_flops_per_s: float = 0.0
+    pass_bytes: float = 6.0 * 2**20
 
     @property
     def flops_per_s(self) -> float:
@@ -88,7 +90,7 @@ class Device:
         return Device(str(fields["name"]), products, copies, sums=sums, **numbers)
 
 
-_NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s")
+_NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")
 _SMALL = 512 * 512  # entries of a product's result up to which it may be one core's work
 
 

@@ -12,7 +12,7 @@ from jacgram.core.uses import Identity, Kind
 from jacgram.errors import BudgetError, UnsupportedError
 from jacgram.plan.choose import Choice, choose
 from jacgram.plan.components import Component
-from jacgram.plan.condensing import SHARES, condensable, condensed
+from jacgram.plan.condensing import SHARES, condensable, condensed, pass_blocks
 from jacgram.plan.device import Device
 from jacgram.plan.factors import Factor
 from jacgram.plan.plan import LeafPlan, Plan
@@ -67,7 +67,8 @@ def _structured_options(task: Task, budget_bytes: int, device: Device) -> list[P
     for leaves in dict.fromkeys(condensable(task, share) for share in SHARES):
         if not leaves:
             continue
-        plan = _structured(condensed(task, leaves), "structured", budget_bytes, device)
+        blocks = pass_blocks(task, device.pass_bytes)
+        plan = _structured(condensed(task, leaves, blocks), "structured", budget_bytes, device)
         options.append(replace(plan, condensed=leaves))
     return options
 

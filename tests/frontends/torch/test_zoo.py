@@ -8,6 +8,7 @@ import torch
 from frontends.torch.checks import FRONTEND, check_uses, rows_of, share_structured
 from frontends.torch.models import MODELS
 from frontends.torch.transformers_zoo import TRANSFORMERS
+from jacgram.frontends.torch import cotangents
 
 # Shares of parameters whose uses are all structured, where that is not all of them.
 SHARES = {
@@ -39,6 +40,17 @@ def test_uses_are_the_rows_of_autograd(name):
     assert share_structured(side, uses) >= SHARES.get(name, 1.0)
     assert any("recorded one by one" in note for note in side.notes) == (name in ONE_BY_ONE), side.notes
     assert any("read off autograd's graph" in note for note in side.notes) == (name in OFF_THE_GRAPH), side.notes
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ONE_BY_ONE | OFF_THE_GRAPH])
+def test_uses_are_the_same_where_seeds_are_taken_in_turn(name, monkeypatch):
+    """As they are where cotangents are large; nothing is noted of it, for nothing is lost by it."""
+    monkeypatch.setattr(cotangents, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(cotangents._Pull, "_at_once", None)
+    module, x = MODELS[name](3)
+    side = FRONTEND.side(module, x, None, argument="x1")
+    check_uses(side, rows_of(module, x))
+    assert not any("output by output" in note for note in side.notes)
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

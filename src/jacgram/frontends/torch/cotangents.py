@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.autograd.graph import GradientEdge
 from jacgram.frontends.torch.assemble import Cotangents
 from jacgram.frontends.torch.compat import known_loops, no_hidden_loops
 from jacgram.frontends.torch.tape import Tape, edge_key
+
+_LARGE_BYTES = 1 << 20  # of a cotangent, by and large, from which a call for each seed costs less than it saves
 
 
 def cotangents_of(
@@ -81,10 +84,35 @@ class _Pull:
                 for shape in self._shapes
             ], None
         lived = [seeds[k] for k in self._live]
+        if not looped and self._is_large():
+            return self._side_by_side(lived), None
         found, note = self._looped(lived) if looped else self._at_once(lived)
         return [
             g.reshape(n_seeds, *shape.shape).movedim(0, 1) for g, shape in zip(found, self._shapes, strict=True)
         ], note
+
+    def _is_large(self) -> bool:
+        """Whether one seed's cotangents keep the processor busy for longer than the calls that make them take.
+
+        Seeds are then best taken in turn: what is between two calls stays in cache, and no batching rule lays inputs
+        out once for every seed, as that of a convolution does.
+        """
+        if self._create_graph or any(y.device.type != "cpu" for y in self._outputs):
+            return False
+        total = sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in self._shapes)
+        return total >= _LARGE_BYTES * len(self._shapes)
+
+    def _side_by_side(self, seeds: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The cotangents ``(n, s, *shape)``, seed by seed, each put in its place."""
+        n_seeds = len(seeds[0])
+        found = [
+            torch.empty((self._n, n_seeds, *shape.shape[1:]), dtype=shape.dtype, device=seeds[0].device)
+            for shape in self._shapes
+        ]
+        for s in range(n_seeds):
+            for every, one in zip(found, self.one(*(seed[s] for seed in seeds)), strict=True):
+                every[:, s] = one.reshape(every[:, s].shape)
+        return found
 
     def _looped(self, seeds: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], str]:
         each = [self.one(*(seed[s] for seed in seeds)) for s in range(len(seeds[0]))]

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from jacgram.arrays.torch import reuse_freed_memory
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import RefuseBatchStatistics, exact_calls, full_precision, training_batch_norms
 from jacgram.frontends.torch.digest import program_digest
@@ -64,6 +65,7 @@ class TorchFrontend:
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """``function(*arrays)``, in full precision."""
+        reuse_freed_memory()
         with full_precision():
             return function(*arrays)
 
