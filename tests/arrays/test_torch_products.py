@@ -25,7 +25,7 @@ SPECS = [
 def problems(draw):
     """A product, and two tensors whose axes lie in any order, with gaps between them."""
     spec = draw(st.sampled_from(SPECS))
-    sizes = {label: draw(st.integers(1, 5)) for label in sorted(set(spec) - set(",->"))}
+    sizes = {label: draw(st.integers(0, 5)) for label in sorted(set(spec) - set(",->"))}
     operands = []
     for labels in spec.split("->")[0].split(","):
         order = draw(st.permutations(range(len(labels))))

@@ -185,9 +185,9 @@ class _Groups:
 
     def loops(self, a: _Operand, b: _Operand) -> list[str]:
         """The axis to loop over so that nothing is copied: none if it is not needed, does not help or does not pay."""
-        if self.are_ready(a, b):
-            return []
         flops = 2 * math.prod(self.sizes.values())
+        if not flops or self.are_ready(a, b):
+            return []
         copying_flops = self._copying_flops(a, b)
         for label in (*self.batch, *self.rows, *self.columns):
             size = self.sizes[label]
