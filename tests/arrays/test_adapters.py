@@ -1,9 +1,17 @@
 """Both adapters against NumPy: one suite for every primitive."""
 
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from jacgram.arrays import adapter
+from jacgram.arrays import measure as measuring
+from jacgram.arrays.host import core_count, others_busy_s
 from jacgram.arrays.measure import cache_folder, device, measure
 from jacgram.errors import ArgumentError
 from kit.native import array
@@ -83,6 +91,7 @@ def test_vmap(xp, framework):
 
 def test_figures_are_measured_once_and_kept(xp, tmp_path, monkeypatch):
     monkeypatch.setenv("JACGRAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(measuring, "others_busy_s", lambda: 0.0)
     assert cache_folder() == tmp_path
     figures = measure(xp, "here")
     assert figures.flops_per_s > 0
@@ -96,6 +105,28 @@ def test_figures_are_measured_once_and_kept(xp, tmp_path, monkeypatch):
         path.write_text("{")
     device.__globals__["_device"].cache_clear()
     assert device(xp).name == kept.name, "what cannot be read is measured again"
+
+
+def test_figures_of_a_busy_machine_are_not_kept(framework, tmp_path, monkeypatch):
+    monkeypatch.setenv("JACGRAM_CACHE", str(tmp_path))
+    device.__globals__["_device"].cache_clear()
+    spent = itertools.count(0.0, 1000.0)
+    monkeypatch.setattr(measuring, "others_busy_s", lambda: next(spent))
+    assert device(adapter(framework)) is device(adapter(framework)), "they serve this process"
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_of_others_is_told_from_our_own():
+    before, start, since = others_busy_s(), time.process_time(), time.perf_counter()
+    while time.process_time() < start + 0.3:
+        pass
+    # The system counts in hundredths of a second, and others may work meanwhile on what we leave them.
+    left = (time.perf_counter() - since) * core_count() - 0.3
+    assert -0.1 < others_busy_s() - before < left + 0.1
+    child = "import time\nwhile time.process_time() < 0.5: pass"
+    before = others_busy_s()
+    subprocess.run([sys.executable, "-c", child], check=True)
+    assert not Path("/proc/stat").exists() or others_busy_s() - before > 0.4
 
 
 @pytest.mark.parametrize("spec", ["ik,jk->ij", "nki,nkj->nij", "ki,kj->ij"])

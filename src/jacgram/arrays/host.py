@@ -41,6 +41,24 @@ def _cgroup_room() -> int | None:
     return None if limit == "max" else max(int(limit) - int(used), 0)
 
 
+def others_busy_s() -> float:
+    """Seconds that all cores together have worked for other processes than this one; 0 where the system does not tell.
+
+    It counts from when the system started, in hundredths of a second: what tells something is a difference.
+    """
+    try:
+        ticks = [int(count) for count in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        worked = sum(ticks) - sum(ticks[3:5])  # but for idle and iowait; guests count as user
+        return worked / os.sysconf("SC_CLK_TCK") - time.process_time()
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def core_count() -> int:
+    """How many cores the machine has."""
+    return os.cpu_count() or 1
+
+
 def host_name() -> str:
     """The processor and the number of cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,6 +1,7 @@
 """Measures a device once, with the framework's own products and copies, and remembers the figures on disk.
 
-Measuring takes about a second. It runs in a thread of its own, because a framework that is tracing on this one would
+Measuring takes about a second. Figures of a machine that is busy with other things serve this process, and are not
+kept: the next one measures again. It runs in a thread of its own, because a framework that is tracing on this one would
 trace the measurement too.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from jacgram.arrays.base import Arrays
+from jacgram.arrays.host import core_count, others_busy_s
 from jacgram.plan.device import Device
 
 _VERSION = 10
+_DISTURBED = 0.25  # share of the machine that others took while figures were measured, from which they are not kept
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -34,8 +38,11 @@ def _device(xp: Arrays, name: str) -> Device:
     path = cache_folder() / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', f'{xp.name} {name}')}-{_VERSION}.json"
     known = _read(path)
     if known is None:
+        busy_s, start = others_busy_s(), time.perf_counter()
         known = _in_thread(lambda: measure(xp, name))
-        _write(path, known)
+        share = (others_busy_s() - busy_s) / (time.perf_counter() - start) / core_count()
+        if share <= _DISTURBED:
+            _write(path, known)
     return known
 
 
