@@ -78,9 +78,9 @@ def simulate(grid: TileGrid, costs: Costs, workers: int, kept: int) -> tuple[flo
     return end, computed
 
 
-def paper(name: str, n: int, pattern: str | None) -> None:
+def paper(name: str, n: int, pattern: str | None, **sizes: Any) -> None:
     """One kernel on a device given by its figures."""
-    f, params, make_x = MODELS[name]()
+    f, params, make_x = MODELS[name](**sizes)
     x = np.broadcast_to(make_x(1, 0), (n, *make_x(1, 0).shape[1:]))
     tiling, shape, n_bytes = tile_plan(
         f, x, params=params, pattern=pattern, method=jacgram.Auto(device=ACCELERATOR), memory="60GiB"
@@ -168,5 +168,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["measure"]:
         measure()
     else:
-        paper("resnet", 100_000, "n i, m i -> n m")
-        paper("resnet", 10_000, None)
+        paper("resnet", 100_000, "n i, m i -> n m", stages=(32, 64, 128))
+        paper("resnet", 10_000, None, stages=(32, 64, 128))

@@ -14,6 +14,7 @@ from jacgram.arrays import measure as measuring
 from jacgram.arrays.host import core_count, others_busy_s
 from jacgram.arrays.measure import cache_folder, device, measure
 from jacgram.errors import ArgumentError
+from jacgram.plan.device import Device
 from kit.native import array
 
 RNG = np.random.default_rng(0)
@@ -105,6 +106,16 @@ def test_figures_are_measured_once_and_kept(xp, tmp_path, monkeypatch):
         path.write_text("{")
     device.__globals__["_device"].cache_clear()
     assert device(xp).name == kept.name, "what cannot be read is measured again"
+
+
+def test_the_best_of_several_measurements_counts():
+    slow, fast = (
+        Device("here", products=((1, p), (64, q)), copies=((1e6, p),), call_s=1 / p, sums=((1, q),), turns_per_s=q)
+        for p, q in ((1.0, 5.0), (2.0, 4.0))
+    )
+    assert measuring.best([slow, fast]) == Device(
+        "here", products=((1, 2.0), (64, 5.0)), copies=((1e6, 2.0),), call_s=0.5, sums=((1, 5.0),), turns_per_s=5.0
+    )
 
 
 def test_figures_of_a_busy_machine_are_not_kept(framework, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Leaves condensed to rows a few examples at a time: the same kernel, whatever the block, the pattern or the tiling."""
 
+from dataclasses import replace
+
 import pytest
 
 import jacgram
@@ -87,6 +89,25 @@ def test_convolutions_are_condensed_unasked():
     plan = jacgram.plan(f, np.ones((512, 32, 32, 4), np.float32), params=jax.numpy.asarray(w))
     assert plan.condensed == (0,)
     assert plan.pass_blocks[0] < 512
+
+
+def test_a_smaller_budget_makes_smaller_passes_before_smaller_tiles():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3, padding=1)]
+    module = torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32 * 32 * 32, 10))
+    x1, x2 = torch.randn(2, 32, 3, 32, 32)
+    large, small = (jacgram.plan(module, x1, x2, memory=memory) for memory in ("1GiB", "256MiB"))
+    assert large.tile == small.tile == (32, 32)
+    assert large.pass_blocks[0] > small.pass_blocks[0] > 0
+
+
+def test_passes_over_all_examples(always, framework):
+    """So a plan says that was written down without sizes of passes."""
+    f, params, x = zoo.MODELS["conv"].on(framework, 5)
+    plan = jacgram.plan(f, x, params=params, method=jacgram.Structured())
+    whole = replace(plan, pass_blocks=(0, 0))
+    oracle.check(jacgram.ntk(f, x, params=params, plan=whole), oracle.gram(oracle.jacobian(f, x, params)))
 
 
 def test_an_empty_leaf_beside_a_convolution():

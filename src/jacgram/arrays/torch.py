@@ -19,6 +19,8 @@ from jacgram.arrays.torch_products import contract, taking
 _LONG = 4096  # products added up one after the other, from which on their rounding shows
 _LETTERS = string.ascii_letters
 
+_LARGEST_KEPT = (1 << 25) - (1 << 13)  # with what the allocator puts around it no more than 32 MiB
+
 
 @cache
 def reuse_freed_memory() -> None:
@@ -28,10 +30,7 @@ def reuse_freed_memory() -> None:
     a few megabytes come and go, that is at every call, and the system clears each page anew: a convolution of 20 MiB
     runs at half of its rate.
     """
-    torch.empty(_LARGEST_KEPT, dtype=torch.uint8)
-
-
-_LARGEST_KEPT = (1 << 25) - (1 << 13)  # with what the allocator puts around it no more than 32 MiB
+    torch.empty(_LARGEST_KEPT, dtype=torch.uint8, device="cpu")
 
 
 class TorchArrays(Arrays):

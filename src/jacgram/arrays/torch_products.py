@@ -186,18 +186,22 @@ class _Groups:
     def loops(self, a: _Operand, b: _Operand) -> list[str]:
         """The axis to loop over so that nothing is copied: none if it is not needed, does not help or does not pay."""
         flops = 2 * math.prod(self.sizes.values())
-        if not flops or self.are_ready(a, b):
+        if not flops or a.array.device.type != "cpu" or self.are_ready(a, b):
             return []
         copying_flops = self._copying_flops(a, b)
         for label in (*self.batch, *self.rows, *self.columns):
             size = self.sizes[label]
             if (
                 1 < size <= _MOST_PRODUCTS
-                and size * _CALL_FLOPS + flops * (self._slowdown(label) - 1) <= copying_flops
+                and self._calls_flops(label) + flops * (self._slowdown(label) - 1) <= copying_flops
                 and self.without(label).are_ready(a.without(label, 0), b.without(label, 0))
             ):
                 return [label]
         return []
+
+    def _calls_flops(self, label: str) -> int:
+        """What a wide product does while a loop's calls are made; a smaller batch keeps the cores busy less evenly."""
+        return self.sizes[label] * _CALL_FLOPS * (2 if label in self.batch else 1)
 
     def _slowdown(self, label: str) -> float:
         """How many times longer products take that are thinner by an axis."""

@@ -1,9 +1,9 @@
-"""Condensed tasks: rows of some leaves are formed a few examples at a time, while their cotangents are in cache.
+"""Condensed tasks: rows of some leaves are formed a few examples at a time, as soon as their cotangents are there.
 
 Where a weight has few entries and is used at many positions, as in a convolution, its rows are smaller than the
 cotangents they are made of. Then the pass runs over a few examples at a time and keeps the rows alone: cotangents of
-the whole batch never exist. To what comes after, such a leaf has one use without activation, whose cotangent is its
-rows.
+the whole batch never exist, and where a pass is small, they are still in cache. To what comes after, such a leaf has
+one use without activation, whose cotangent is its rows.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def _condensed(side: SideShapes, leaves: tuple[int, ...], task: Task, block: int
 def _block(side: SideShapes, pass_bytes: float) -> int:
     """As many examples as may be, in blocks of nearly equal size."""
     one = side.activation_bytes + side.cotangent_bytes + side.largest_bytes
-    most = min(max(int(pass_bytes) // max(one, 1), 1), max(side.n, 1))
+    most = int(max(min(pass_bytes // max(one, 1), side.n), 1))
+    if most == side.n:
+        return most
     divisor = max(b for b in range(1, most + 1) if side.n % b == 0)
     return divisor if 2 * divisor > most else math.ceil(side.n / math.ceil(side.n / most))

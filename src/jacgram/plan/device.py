@@ -31,8 +31,8 @@ class Device:
         sums: (side, rate) where it is the summed side that has this size; empty for as ``products``.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
         reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system.
-        pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         batched_flops_per_s: rate of a batch of small products, which may be one core's each; 0 for that of large ones.
+        pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
 
     Example:
         >>> import jacgram

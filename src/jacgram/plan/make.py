@@ -21,6 +21,7 @@ from jacgram.plan.task import SideShapes, Task, struct_bytes
 from jacgram.plan.triangle import PANELS, Triangle
 from jacgram.plan.wanted import Wanted
 
+_PASS_SHARE = 1 / 8  # of the budget, that a pass over a few examples may take: smaller passes cost less than more tiles
 _WORKSPACE = 3  # live copies of the largest per-example array during a backward pass, beside what is kept
 
 
@@ -67,7 +68,7 @@ def _structured_options(task: Task, budget_bytes: int, device: Device) -> list[P
     for leaves in dict.fromkeys(condensable(task, share) for share in SHARES):
         if not leaves:
             continue
-        blocks = pass_blocks(task, device.pass_bytes)
+        blocks = pass_blocks(task, min(device.pass_bytes, budget_bytes * _PASS_SHARE))
         plan = _structured(condensed(task, leaves, blocks), "structured", budget_bytes, device)
         options.append(replace(plan, condensed=leaves))
     return options
@@ -238,7 +239,7 @@ def factor_bytes(side: SideShapes, n: int, seed_share: float) -> int:
     if side.made_of is not None:
         held = int(n * (2 * side.activation_bytes + side.cotangent_bytes * seed_share))
         # Blocks are laid side by side at the end, when the pass is over.
-        return held + max(factor_bytes(side.made_of, min(n, side.pass_block), seed_share), held)
+        return held + max(factor_bytes(side.made_of, min(n, side.pass_block or n), seed_share), held)
     cotangents = side.cotangent_bytes + _WORKSPACE * side.largest_bytes
     return int(n * (2 * side.activation_bytes + cotangents * seed_share))
 

@@ -1,8 +1,7 @@
-"""Cotangents of a tape's outputs for all seeds at once: one backward pass under ``vmap`` over the seeds."""
+"""Cotangents of a tape's outputs for all seeds: a backward pass under ``vmap`` over them, or, where large, one each."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,7 +83,7 @@ class _Pull:
                 for shape in self._shapes
             ], None
         lived = [seeds[k] for k in self._live]
-        if not looped and self._is_large():
+        if not looped and n_seeds > 1 and self._is_large():
             return self._side_by_side(lived), None
         found, note = self._looped(lived) if looped else self._at_once(lived)
         return [
@@ -99,8 +98,7 @@ class _Pull:
         """
         if self._create_graph or any(y.device.type != "cpu" for y in self._outputs):
             return False
-        total = sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in self._shapes)
-        return total >= _LARGE_BYTES * len(self._shapes)
+        return sum(shape.nbytes for shape in self._shapes) >= _LARGE_BYTES * len(self._shapes)
 
     def _side_by_side(self, seeds: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The cotangents ``(n, s, *shape)``, seed by seed, each put in its place."""

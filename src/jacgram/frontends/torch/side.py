@@ -161,7 +161,7 @@ class TorchSide:
             return detached(pulled, create_graph=self.create_graph)
 
     def uses(self, seeds: Sequence[Any], *, structured: bool) -> list[Use]:
-        """Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``: one batched backward pass.
+        """Uses with activations ``(n, …)`` and cotangents ``(n, s, …)``: one backward pass for all seeds, or one each.
 
         Args:
             seeds: per output leaf ``(s_leaf, *output)``, real.
