@@ -147,17 +147,19 @@ def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) 
         ):
             continue
         for sliced in _sliced(problem, tree, device, itemsize):
-            # A slice has to be worth its loop, or to be what fits, or to come nearest to it.
+            # A slice has to be worth its loop, or to save much memory, or to be what fits, or to come nearest to it.
             if best.peak_bytes > allowed_bytes:
                 better = sliced.peak_bytes < best.peak_bytes
             else:
-                better = sliced.peak_bytes <= allowed_bytes and sliced.seconds * _WORTH < best.seconds
+                worth = 1.0 if best.peak_bytes > _MUCH_BYTES and sliced.peak_bytes < best.peak_bytes else _WORTH
+                better = sliced.peak_bytes <= allowed_bytes and sliced.seconds * worth < best.seconds
             best = sliced if better else best
     return best
 
 
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
+_MUCH_BYTES = 1 << 25  # intermediates so large are sliced where that is as fast
 _LINE_BYTES = 64
 
 
