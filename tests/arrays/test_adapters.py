@@ -1,6 +1,7 @@
 """Both adapters against NumPy: one suite for every primitive."""
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -118,13 +119,32 @@ def test_the_best_of_several_measurements_counts():
     )
 
 
-def test_figures_of_a_busy_machine_are_not_kept(framework, tmp_path, monkeypatch):
+def test_figures_of_a_busy_machine_are_kept_for_a_while(xp, tmp_path, monkeypatch):
     monkeypatch.setenv("JACGRAM_CACHE", str(tmp_path))
-    device.__globals__["_device"].cache_clear()
     spent = itertools.count(0.0, 1000.0)
     monkeypatch.setattr(measuring, "others_busy_s", lambda: next(spent))
-    assert device(adapter(framework)) is device(adapter(framework)), "they serve this process"
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(
+        measuring, "measure", lambda xp, name: Device(f"{name}, measured at {next(spent)}", (), (), 1.0)
+    )
+
+    def figures():
+        device.__globals__["_device"].cache_clear()
+        return device(xp)
+
+    first = figures()
+    assert figures() == first
+    (path,) = tmp_path.iterdir()
+    os.utime(path, (0, 0))
+    second = figures()
+    assert second != first
+    monkeypatch.setattr(measuring, "others_busy_s", lambda: 0.0)
+    os.utime(path, (0, 0))
+    third = figures()
+    os.utime(path, (0, 0))
+    assert third not in (first, second)
+    assert figures() == third, "those of a quiet machine are kept for good"
+    assert len(list(tmp_path.iterdir())) == 2
+    device.__globals__["_device"].cache_clear()
 
 
 def test_work_of_others_is_told_from_our_own():

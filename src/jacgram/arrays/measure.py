@@ -1,7 +1,7 @@
 """Measures a device once, with the framework's own products and copies, and remembers the figures on disk.
 
-Measuring takes about three seconds. Figures of a machine that is busy with other things serve this process, and are not
-kept: the next one measures again. It runs in a thread of its own, because a framework that is tracing on this one would
+Measuring takes a few seconds. Figures of a machine that is busy with other things are kept for an hour, and then
+measured again. It runs in a thread of its own, because a framework that is tracing on this one would
 trace the measurement too.
 """
 
@@ -24,8 +24,11 @@ from jacgram.arrays.host import core_count, others_busy_s
 from jacgram.plan.device import Device, Table
 
 _VERSION = 10
-_DISTURBED = 0.25  # share of the machine that others took while figures were measured, from which they are not kept
-_ROUNDS = 3  # of everything, for what disturbs a measurement comes and goes
+_DISTURBED = (
+    0.25  # share of the machine that others took while figures were measured, from which they are kept for a while only
+)
+_PROVISIONAL_S = 3600
+_ROUNDS = 2  # of everything, for what disturbs a measurement comes and goes
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
@@ -38,13 +41,13 @@ def device(xp: Arrays) -> Device:
 @lru_cache(maxsize=8)
 def _device(xp: Arrays, name: str) -> Device:
     path = cache_folder() / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', f'{xp.name} {name}')}-{_VERSION}.json"
-    known = _read(path)
+    provisional = path.with_suffix(".busy.json")
+    known = _read(path) or (_read(provisional) if _age_s(provisional) < _PROVISIONAL_S else None)
     if known is None:
         busy_s, start = others_busy_s(), time.perf_counter()
         known = _in_thread(lambda: best([measure(xp, name) for _ in range(_ROUNDS)]))
         share = (others_busy_s() - busy_s) / (time.perf_counter() - start) / core_count()
-        if share <= _DISTURBED:
-            _write(path, known)
+        _write(path if share <= _DISTURBED else provisional, known)
     return known
 
 
@@ -153,6 +156,14 @@ def _read(path: Path) -> Device | None:
         return Device.from_json(path.read_text())
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since a file was written; infinitely many where there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")
 
 
 def _write(path: Path, figures: Device) -> None:
