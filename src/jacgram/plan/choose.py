@@ -147,19 +147,26 @@ def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) 
         ):
             continue
         for sliced in _sliced(problem, tree, device, itemsize):
-            # A slice has to be worth its loop, or to save much memory, or to be what fits, or to come nearest to it.
+            # A slice has to be worth its loop, or to be what fits, or to come nearest to it.
             if best.peak_bytes > allowed_bytes:
                 better = sliced.peak_bytes < best.peak_bytes
             else:
-                worth = 1.0 if best.peak_bytes > _MUCH_BYTES and sliced.peak_bytes < best.peak_bytes else _WORTH
-                better = sliced.peak_bytes <= allowed_bytes and sliced.seconds * worth < best.seconds
+                better = sliced.peak_bytes <= allowed_bytes and sliced.seconds * _WORTH < best.seconds
             best = sliced if better else best
-    return best
+    return _with_less_memory(problem, best, device, itemsize)
+
+
+def _with_less_memory(problem: _Problem, best: Choice, device: Device, itemsize: int) -> Choice:
+    """The same order in the largest slices that need no large memory and are as fast; as it is where there are none."""
+    if best.peak_bytes <= _MUCH_BYTES or best.tree is None:
+        return best
+    sliced = (c for c in _sliced(problem, best.tree, device, itemsize) if c.peak_bytes <= _MUCH_BYTES)
+    return next((c for c in sliced if c.seconds <= best.seconds), best)
 
 
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
-_MUCH_BYTES = 1 << 25  # intermediates so large are sliced where that is as fast
+_MUCH_BYTES = 1 << 25  # intermediates beyond are sliced where that is as fast
 _LINE_BYTES = 64
 
 
