@@ -183,7 +183,7 @@ def test_products_of_merged_axes(xp, framework, spec, turned):
     natives = [array(framework, x) for x in operands]
     if turned:
         natives = [xp.transpose(array(framework, x.T.copy()), range(x.ndim)[::-1]) for x in operands]
-    np.testing.assert_allclose(xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12)
+    np.testing.assert_allclose(xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12, atol=1e-14)
 
 
 def test_a_buffer_is_used_again(xp, framework):
@@ -191,7 +191,7 @@ def test_a_buffer_is_used_again(xp, framework):
     for size in (4, 3, 5, 5):  # a last slice may be smaller, and the first too small
         a, b = RNG.standard_normal((2, size, 6)), RNG.standard_normal((2, 6, 7))
         found = xp.einsum(spec, array(framework, a), array(framework, b), buffer=buffer)
-        np.testing.assert_allclose(xp.to_numpy(found), np.einsum(spec, a, b), rtol=1e-12)
+        np.testing.assert_allclose(xp.to_numpy(found), np.einsum(spec, a, b), rtol=1e-12, atol=1e-14)
     if framework == "torch":
         again = xp.einsum(spec, array(framework, a), array(framework, b), buffer=buffer)
         assert again.data_ptr() == found.data_ptr()
