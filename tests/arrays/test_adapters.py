@@ -183,7 +183,9 @@ def test_products_of_merged_axes(xp, framework, spec, turned):
     natives = [array(framework, x) for x in operands]
     if turned:
         natives = [xp.transpose(array(framework, x.T.copy()), range(x.ndim)[::-1]) for x in operands]
-    np.testing.assert_allclose(xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12, atol=1e-14
+    )
 
 
 def test_a_buffer_is_used_again(xp, framework):
