@@ -12,7 +12,7 @@ import pytest
 
 from jacgram.arrays import adapter
 from jacgram.arrays import measure as measuring
-from jacgram.arrays.host import core_count, others_busy_s
+from jacgram.arrays.host import others_busy_s
 from jacgram.arrays.measure import cache_folder, device, measure
 from jacgram.errors import ArgumentError
 from jacgram.plan.device import Device
@@ -152,7 +152,7 @@ def test_work_of_others_is_told_from_our_own():
     while time.process_time() < start + 0.3:
         pass
     # The system counts in hundredths of a second, and others may work meanwhile on what we leave them.
-    left = (time.perf_counter() - since) * core_count() - 0.3
+    left = (time.perf_counter() - since) * (os.cpu_count() or 1) - 0.3
     assert -0.1 < others_busy_s() - before < left + 0.1
     child = "import time\nwhile time.process_time() < 0.5: pass"
     before = others_busy_s()
@@ -179,21 +179,19 @@ def test_products_of_merged_axes(xp, framework, spec, turned):
     """Whether axes lie together, in another order in memory, or not at all."""
     sizes = {letter: 2 + position for position, letter in enumerate("nmskirtbp")}
     first, second = spec.split("->")[0].split(",")
-    operands = [RNG.standard_normal([sizes[x] for x in term]) for term in (first, second)]
+    operands = [RNG.random([sizes[x] for x in term]) for term in (first, second)]  # sums in which nothing cancels
     natives = [array(framework, x) for x in operands]
     if turned:
         natives = [xp.transpose(array(framework, x.T.copy()), range(x.ndim)[::-1]) for x in operands]
-    np.testing.assert_allclose(
-        xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12, atol=1e-14
-    )
+    np.testing.assert_allclose(xp.to_numpy(xp.einsum(spec, *natives)), np.einsum(spec, *operands), rtol=1e-12)
 
 
 def test_a_buffer_is_used_again(xp, framework):
     buffer, spec = xp.buffer(), "nsk,nki->nsi"
     for size in (4, 3, 5, 5):  # a last slice may be smaller, and the first too small
-        a, b = RNG.standard_normal((2, size, 6)), RNG.standard_normal((2, 6, 7))
+        a, b = RNG.random((2, size, 6)), RNG.random((2, 6, 7))
         found = xp.einsum(spec, array(framework, a), array(framework, b), buffer=buffer)
-        np.testing.assert_allclose(xp.to_numpy(found), np.einsum(spec, a, b), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(xp.to_numpy(found), np.einsum(spec, a, b), rtol=1e-12)
     if framework == "torch":
         again = xp.einsum(spec, array(framework, a), array(framework, b), buffer=buffer)
         assert again.data_ptr() == found.data_ptr()

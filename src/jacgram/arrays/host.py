@@ -54,11 +54,6 @@ def others_busy_s() -> float:
         return 0.0
 
 
-def core_count() -> int:
-    """How many cores the machine has."""
-    return os.cpu_count() or 1
-
-
 def host_name() -> str:
     """The processor and the number of cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

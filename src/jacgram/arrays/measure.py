@@ -1,8 +1,8 @@
 """Measures a device once, with the framework's own products and copies, and remembers the figures on disk.
 
 Measuring takes a few seconds. Figures of a machine that is busy with other things are kept for an hour, and then
-measured again. It runs in a thread of its own, because a framework that is tracing on this one would
-trace the measurement too.
+measured again. It runs in a thread of its own, because a framework that is tracing on this one would trace the
+measurement too.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 
 from jacgram.arrays.base import Arrays
-from jacgram.arrays.host import core_count, others_busy_s
+from jacgram.arrays.host import others_busy_s
 from jacgram.plan.device import Device, Table
 
 _VERSION = 10
-_DISTURBED = (
-    0.25  # share of the machine that others took while figures were measured, from which they are kept for a while only
-)
-_PROVISIONAL_S = 3600
+_DISTURBED = 0.25  # share of the machine that others take, beyond which figures are not kept for good
+_PROVISIONAL_S = 3600  # how long they are kept then
 _ROUNDS = 2  # of everything, for what disturbs a measurement comes and goes
 _SIDES = (1, 4, 16, 64, 256, 1024)
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
@@ -46,7 +44,7 @@ def _device(xp: Arrays, name: str) -> Device:
     if known is None:
         busy_s, start = others_busy_s(), time.perf_counter()
         known = _in_thread(lambda: best([measure(xp, name) for _ in range(_ROUNDS)]))
-        share = (others_busy_s() - busy_s) / (time.perf_counter() - start) / core_count()
+        share = (others_busy_s() - busy_s) / (time.perf_counter() - start) / (os.cpu_count() or 1)
         _write(path if share <= _DISTURBED else provisional, known)
     return known
 

@@ -157,7 +157,7 @@ def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) 
 
 
 def _with_less_memory(problem: _Problem, best: Choice, device: Device, itemsize: int) -> Choice:
-    """The same order in the largest slices that need no large memory and are as fast; as it is where there are none."""
+    """The same order in the first slices, from large to small, that need no large memory and are as fast, if any."""
     if best.peak_bytes <= _MUCH_BYTES or best.tree is None:
         return best
     sliced = (c for c in _sliced(problem, best.tree, device, itemsize) if c.peak_bytes <= _MUCH_BYTES)

@@ -65,10 +65,10 @@ def _options(task: Task, method: Method, budget_bytes: int, device: Device) -> l
 def _structured_options(task: Task, budget_bytes: int, device: Device) -> list[Plan]:
     """With the pass over all examples of a tile at once, and, where that could help, over a few at a time."""
     options = [_structured(task, "structured", budget_bytes, device)]
+    blocks = pass_blocks(task, min(device.pass_bytes, budget_bytes * _PASS_SHARE))
     for leaves in dict.fromkeys(condensable(task, share) for share in SHARES):
         if not leaves:
             continue
-        blocks = pass_blocks(task, min(device.pass_bytes, budget_bytes * _PASS_SHARE))
         plan = _structured(condensed(task, leaves, blocks), "structured", budget_bytes, device)
         options.append(replace(plan, condensed=leaves))
     return options

@@ -7,6 +7,7 @@ import pytest
 
 MODEL = """
 import torch, jacgram
+from jacgram.execute.memory import peak_bytes
 from torch import nn
 
 torch.manual_seed(0)
@@ -20,11 +21,7 @@ class Model(nn.Module):
         return self.head(self.encoder(x).mean(1))
 model, x1, x2 = Model().eval(), torch.randn(4, 64, 512), torch.randn(4, 64, 512)
 model(x1[:1])
-def peak():
-    # What getrusage says may be the peak of the process that started this one.
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-before = peak()
+before = peak_bytes()
 """
 OURS = 'jacgram.ntk(model, x1, x2, memory="640MiB")'
 THEIRS = """
@@ -39,7 +36,7 @@ sum(torch.einsum("nip,mjp->nmij", J1[name].flatten(2), J2[name].flatten(2)) for 
 
 
 def growth_bytes(code):
-    script = f"{MODEL}\n{code}\nprint(peak() - before)"
+    script = f"{MODEL}\n{code}\nprint(peak_bytes() - before)"
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
     return int(result.stdout)
 
