@@ -186,7 +186,7 @@ class _Groups:
     def loops(self, a: _Operand, b: _Operand) -> list[str]:
         """The axis to loop over so that nothing is copied: none if it is not needed, does not help or does not pay.
 
-        It is priced for CPUs. A GPU copies faster than it is called.
+        Prices are those of CPUs; elsewhere operands are copied.
         """
         flops = 2 * math.prod(self.sizes.values())
         if not flops or a.array.device.type != "cpu" or self.are_ready(a, b):
