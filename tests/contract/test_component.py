@@ -11,6 +11,7 @@ from jacgram.contract.component import Factors, contract
 from jacgram.core.patterns import Pattern
 from jacgram.core.uses import Conv, Einsum, Gather, Identity, Use
 from jacgram.core.views import View
+from jacgram.plan import dealing
 from jacgram.plan.choose import candidates, choose
 from jacgram.plan.components import Form, components
 from jacgram.plan.device import TYPICAL
@@ -217,6 +218,39 @@ def test_panels_hold_the_triangle(name, pattern, panels, framework):
         whole, half = (np.moveaxis(array, at, (0, 1)) for array in made)
         np.testing.assert_allclose(half[above], whole[above], rtol=1e-9, atol=1e-9 * np.abs(whole).max())
         assert (half[~above] == 0).all()
+
+
+@pytest.mark.parametrize("pattern", [PATTERNS[0], PATTERNS[1], PATTERNS[4]])
+@pytest.mark.parametrize(
+    "name", ["dense", "dense used twice", "dense with lone positions", "stacked weight", "convolution"]
+)
+def test_shares_dealt_out_to_cores(name, pattern, framework, monkeypatch):
+    """Rows whose columns are dealt out are the same rows, whole or in slices, of two sides and of one with itself."""
+    if framework == "jax" and pattern != PATTERNS[0]:
+        pytest.skip("compiling takes the time: in JAX one pattern, in PyTorch all")
+    monkeypatch.setattr(dealing, "_LEAST_SUMMED", 1)
+    monkeypatch.setattr(dealing, "_REPEATED", 1e9)
+    n, xp = 4, adapter(framework)
+    shape, makers, _, _ = MODELS[name]
+    labels = Pattern.parse(pattern).fit((n, S), (n, S), examples=True)
+    want = wanted(labels, (n, S), (n, S), examples=True)
+    made = [_uses(makers, n) for _ in (1, 2)]
+    seeds = [(0, want.basis(side).shape[0]) for side in (1, 2)]
+    native = [
+        _native(xp, [_summed(u, want.basis(side)) for u in uses]) for side, uses in zip((1, 2), made, strict=True)
+    ]
+    two = tuple(Factors(uses, of, [int(np.prod(shape))]) for uses, of in zip(native, seeds, strict=True))
+    (component,) = components(*native)
+    dealt = [c for c in candidates(component, want, replace(TYPICAL, shares=2), 8) if c.dealt is not None]
+    assert dealt
+    for choice in dealt[:: max(1, len(dealt) // 3)] if framework == "jax" else dealt:
+        plain = replace(choice, dealt=None, shares=1)
+        for sides in (two, (two[0], replace(two[0])) if seeds[0] == seeds[1] else two):
+            (same,) = components(*(side.uses for side in sides))
+            found, expected = (
+                xp.to_numpy(contract(xp, same, c, want, sides, "float64", conjugate=False)) for c in (choice, plain)
+            )
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
 def test_panels_of_a_triangle_count_their_share():

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -111,6 +112,13 @@ def test_one_side_with_itself_is_half_of_two():
     assert half.seconds < 0.7 * full.seconds
     assert "upper triangle in" in str(half)
     assert Plan.from_json(half.to_json()) == half
+
+
+def test_what_is_dealt_out_to_cores_is_in_the_plan():
+    uses, shapes = [dense_use(0, 32, 128, 512, 10)], [(128, 512)]
+    plan = make_plan(task(32, 32, 10, uses, shapes), Structured(), GIB, replace(TYPICAL, shares=2))
+    assert "2 shares of w" in str(plan)
+    assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_thin_sides_slow_a_product_down_one_by_one():

@@ -38,6 +38,11 @@ class Arrays(ABC):
         """What a pass over a few examples may take, so that it is faster than one over all: a core's share of cache."""
         return 6.0 * 2**20
 
+    @property
+    def shares(self) -> int:
+        """Cores that a batch of products is dealt out to, in equal shares; 1 where it is not so dealt out."""
+        return 1
+
     @abstractmethod
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         """One einsum over one or two operands, in full precision of their dtype.

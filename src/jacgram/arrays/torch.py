@@ -53,6 +53,10 @@ class TorchArrays(Arrays):
         # Every call of a pass is made from Python, so that fewer and larger ones win over what cache would save.
         return 2.0**40 if torch.cuda.is_available() else 2.0**27
 
+    @property
+    def shares(self) -> int:
+        return 1 if torch.cuda.is_available() else torch.get_num_threads()
+
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         if len(operands) != 2:
             return torch.einsum(spec, *operands)

@@ -175,8 +175,11 @@ class _Groups:
             return tuple(sorted(labels, key=operand.stride, reverse=True))
 
         common = [x for x in a.labels if x in b.labels]
+        batch = lying(larger, [x for x in common if x in out])
+        if larger.merged(batch) is None:  # it is copied: so that the result lies in the order asked for
+            batch = tuple(x for x in out if x in batch)
         return _Groups(
-            lying(larger, [x for x in common if x in out]),
+            batch,
             lying(a, [x for x in a.labels if x not in b.labels]),
             lying(b, [x for x in b.labels if x not in a.labels]),
             lying(larger, [x for x in common if x not in out]),

@@ -9,6 +9,7 @@ from typing import Any
 from jacgram.arrays import Arrays
 from jacgram.arrays.base import Buffer
 from jacgram.contract import operands
+from jacgram.contract.dealing import SHARE, deal
 from jacgram.contract.labelled import Labelled, Shared, einsum
 from jacgram.contract.panels import in_panels
 from jacgram.contract.rows import Part, side_rows
@@ -79,7 +80,8 @@ def contract(
         if conjugate and activations[1] is not None and component.form is Form.NETWORK:
             activations[1] = activations[1].conj(xp)
         every = [x for pair in zip(activations, cotangents, strict=True) for x in pair if x is not None]
-        block = _sliced(xp, component, assembly, choice, choice.tree, every, wanted, dtype, triangle, buffers)
+        dealt = deal(xp, assembly, choice, every)
+        block = _sliced(xp, component, *dealt, choice.tree, wanted, dtype, triangle, buffers)
         total = block if total is None else total + block
     return total
 
@@ -121,8 +123,8 @@ def _sliced(
     component: Component,
     assembly: Assembly,
     choice: Choice,
-    tree: Tree,
     every: Sequence[Labelled],
+    tree: Tree,
     wanted: Wanted,
     dtype: str,
     triangle: Triangle,
@@ -193,7 +195,7 @@ def _run(
         _steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers)
         result = inner[-1]
         assert result is not None
-        return result.array
+        return xp.sum(result.array, [0]) if SHARE in result.labels else result.array
 
     return in_panels(xp, triangle, wanted, panel)
 

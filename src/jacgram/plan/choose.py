@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from jacgram.plan.assembly import Assembly, assemble
 from jacgram.plan.components import Component, Form
+from jacgram.plan.dealing import dealt_label, repeated_entries
 from jacgram.plan.device import Device
 from jacgram.plan.factors import row_entries
 from jacgram.plan.network import Network, Tree, order_name, product, steps, trees
@@ -37,6 +38,8 @@ class Choice:
         flops: operations, in all slices.
         peak_bytes: largest working set of one slice, beside the operands and the accumulated block.
         seconds: predicted time.
+        dealt: label whose entries are dealt out to the cores, or None; see `jacgram.plan.dealing`.
+        shares: in how many shares.
     """
 
     order: str
@@ -47,6 +50,8 @@ class Choice:
     flops: int
     peak_bytes: int
     seconds: float
+    dealt: str | None = None
+    shares: int = 1
 
 
 def choose(
@@ -205,6 +210,10 @@ def _choice(
         peak = max(peak, alive + turned)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
         made[base + position] = out_bytes
+    dealt = dealt_label(problem.network, tree, whole, sizes, device.shares)
+    if dealt is not None:
+        block = math.prod(sizes[x] for x in problem.network.out)
+        peak += (repeated_entries(problem.network, sizes, device.shares) + device.shares * block) * itemsize
     once_s = device.fresh_s(peak)
     if problem.formed_bytes:
         once_s += device.copy_s(3 * problem.formed_bytes, problem.formed_bytes)
@@ -217,6 +226,8 @@ def _choice(
         flops=flops * count * problem.repeats,
         peak_bytes=peak + problem.formed_bytes,
         seconds=seconds * count * problem.repeats + once_s,
+        dealt=dealt,
+        shares=1 if dealt is None else device.shares,
     )
 
 

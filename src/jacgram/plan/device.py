@@ -33,6 +33,8 @@ class Device:
         reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system.
         batched_flops_per_s: rate of a batch of small products, which may be one core's each; 0 for that of large ones.
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
+        shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
+            is not so dealt out.
 
     Example:
         >>> import jacgram
@@ -50,6 +52,7 @@ class Device:
     reused_bytes: float = 2.0**22
     batched_flops_per_s: float = 0.0
     pass_bytes: float = 6.0 * 2**20
+    shares: int = 1
 
     @property
     def flops_per_s(self) -> float:
@@ -87,7 +90,8 @@ class Device:
         tables = fields["products"], fields["copies"], fields.get("sums", ())
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
         numbers = {key: float(fields[key]) for key in _NUMBERS if key in fields}
-        return Device(str(fields["name"]), products, copies, sums=sums, **numbers)
+        shares = int(fields.get("shares", 1))
+        return Device(str(fields["name"]), products, copies, sums=sums, shares=shares, **numbers)
 
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")

@@ -1,0 +1,91 @@
+"""Which axis is dealt out to the cores, by shapes alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from jacgram.core.patterns import Pattern
+from jacgram.core.uses import Einsum, Use
+from jacgram.core.views import View
+from jacgram.plan.assembly import assemble
+from jacgram.plan.choose import candidates, choose
+from jacgram.plan.components import components
+from jacgram.plan.dealing import dealt_label
+from jacgram.plan.device import TYPICAL, Device
+from jacgram.plan.wanted import wanted
+
+ROWS, GRAMS = ((0, 1), (2, 3)), ((0, 2), (1, 3))
+
+
+class Shaped:
+    """An array of which the shape is all that is asked."""
+
+    def __init__(self, *shape):
+        self.shape = shape
+        self.dtype = "float32"
+
+
+def layer(n=16, t=32, i=128, k=512, s=10, pattern="n i, m j -> n m i j"):
+    use = Use(0, View.of((i, k)), Einsum(("t", "i"), ("t", "k"), ("i", "k")), Shaped(n, t, i), Shaped(n, s, t, k))
+    (component,) = components([use], [use])
+    labels = Pattern.parse(pattern).fit((n, s), (n, s), examples=True)
+    return component, wanted(labels, (n, s), (n, s), examples=True)
+
+
+def label(tree=ROWS, shares=2, chunk=None, **sizes):
+    component, want = layer(**sizes)
+    assembly = assemble(component, want, loop_windows=False)
+    whole = dict(assembly.sizes)
+    (features,) = [x for x in assembly.network.operands[1] if x.startswith("w")]
+    cut = whole if chunk is None else whole | {features: chunk}
+    found = dealt_label(assembly.network, tree, whole, cut, shares)
+    assert found in (None, features)
+    return found is not None
+
+
+def test_features_of_the_cotangents_are_dealt_out():
+    assert label()
+    assert label(chunk=64)
+    assert label(shares=4)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"shares": 1},
+        {"tree": GRAMS},
+        {"k": 511},
+        {"chunk": 63},
+        {"k": 513, "chunk": 256},
+        {"i": 32, "k": 32},
+        {"t": 1024, "s": 1},
+        {"pattern": "n i, n j -> n i j"},
+    ],
+    ids=lambda case: ", ".join(f"{key} {value}" for key, value in case.items()),
+)
+def test_not_where_it_cannot_be_or_does_not_pay(case):
+    """One core, another order, uneven shares, few columns, activations larger than the rows, products in batches."""
+    assert not label(**case)
+
+
+def test_repeated_activations_are_working_memory():
+    component, want = layer()
+    alone, shared = ({c.order: c for c in candidates(component, want, d, 4) if c.slice_label is None and c.order == "rows"}
+                     for d in (TYPICAL, replace(TYPICAL, shares=2)))  # fmt: skip
+    assert alone["rows"].dealt is None
+    assert shared["rows"].dealt is not None
+    repeated, blocks = 2 * 2 * 16 * 32 * 128, 2 * 160 * 160
+    assert shared["rows"].peak_bytes - alone["rows"].peak_bytes == 4 * (repeated + blocks)
+
+
+def test_only_within_the_budget():
+    component, want = layer()
+    device = replace(TYPICAL, shares=2)
+    least = min(c.peak_bytes for c in candidates(component, want, device, 4))
+    for allowed in (least, 2 * least, 1 << 24, 1 << 30):
+        assert choose(component, want, device, 4, allowed).peak_bytes <= allowed
+
+
+def test_a_device_keeps_its_shares():
+    device = replace(TYPICAL, shares=3)
+    assert Device.from_json(device.to_json()) == device
