@@ -92,8 +92,8 @@ def _window_rows(
             seen = Labelled(every, xp.reshape(array, (size, *factor.activation_sizes)))
             return [einsum(xp, ("n", "s", *labels), cotangent.slice(xp, "n", start, size), seen).array]
 
-        blocks = math.ceil(n / (_FEW // of_one))
-        return collected(xp, n, math.ceil(n / blocks), of_block)[0]
+        few = max(_FEW // of_one // xp.shares, 1) * xp.shares
+        return collected(xp, n, min(few, n), of_block)[0]
     inner = tuple(x for x in labels if x not in factor.window)
     read = tuple(x for x in factor.activation if x not in factor.window)
     spread = spread_input(xp, conv, activation)

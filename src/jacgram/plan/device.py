@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from jacgram.plan.network import Product
 
@@ -98,7 +98,8 @@ _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_
 _SMALL = 512 * 512  # entries of a product's result up to which it may be one core's work
 
 
-def _interpolate(table: Sequence[tuple[float, float]], at: float) -> float:
+@lru_cache(maxsize=1 << 16)
+def _interpolate(table: Table, at: float) -> float:
     """Piecewise linear between logarithms, constant outside."""
     keys = [key for key, _ in table]
     position = bisect_left(keys, at)

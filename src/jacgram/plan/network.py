@@ -160,35 +160,57 @@ class Product:
 
 def product(step: Step, sizes: Mapping[Label, int]) -> Product:
     """Sizes of a step's matrix product."""
-    left, right, out = set(step.left_labels), set(step.right_labels), set(step.out)
-    size = lambda labels: math.prod(sizes[x] for x in labels)  # noqa: E731
-    shared = left & right
-    return Product(
-        batch=size(shared & out),
-        m=size((left - right) & out),
-        n=size((right - left) & out),
-        k=size(shared - out),
-        entries=(size(left), size(right), size(out)),
-        turned=_turned(step, sizes),
-    )
+    groups = _groups(step, frozenset(x for x in (*step.left_labels, *step.right_labels) if sizes[x] == 1))
+    size = lambda labels: math.prod([sizes[x] for x in labels])  # noqa: E731
+    batch, m, n, k = size(groups.batch), size(groups.m), size(groups.n), size(groups.k)
+    left, right = size(step.left_labels), size(step.right_labels)
+    turned_left, turned_right, turned_out = groups.turned
+    if groups.disagree:
+        turned_left, turned_right = left <= right, right < left
+    return Product(batch, m, n, k, (left, right, size(step.out)), (turned_left, turned_right, turned_out))
 
 
-def _turned(step: Step, sizes: Mapping[Label, int]) -> tuple[bool, bool, bool]:
-    """Which of the operands and the result are no batch of matrices as they lie, transposed or not.
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """A step's labels by their part in a matrix product.
+
+    Attributes:
+        batch, m, n, k: labels of each.
+        turned: which of the operands and the result are no batch of matrices as they lie, transposed or not.
+        disagree: both operands are, with the summed axes in different orders: the smaller gives way.
+    """
+
+    batch: tuple[Label, ...]
+    m: tuple[Label, ...]
+    n: tuple[Label, ...]
+    k: tuple[Label, ...]
+    turned: tuple[bool, bool, bool]
+    disagree: bool
+
+
+@lru_cache(maxsize=16384)
+def _groups(step: Step, ones: frozenset[Label]) -> _Groups:
+    """The groups of a step, and how they lie where the labels ``ones`` have a single entry.
 
     Batch axes come first, then kept and summed ones, each group together. Both operands need the summed ones in one
-    order: the smaller gives way.
+    order.
     """
-    left, right, out = (tuple(x for x in ls if sizes[x] > 1) for ls in (step.left_labels, step.right_labels, step.out))
-    batch = {x for x in left if x in right and x in out}
-    summed = {x for x in left if x in right and x not in out}
-    turned = [not _is_matrices(labels, batch, summed) for labels in (left, right)]
-    orders = [[x for x in labels if x in batch or x in summed] for labels in (left, right)]
+    left, right, out = step.left_labels, step.right_labels, step.out
+    shared = [x for x in left if x in right]
+    wide = [tuple(x for x in labels if x not in ones) for labels in (left, right, out)]
+    batch = {x for x in wide[0] if x in right and x in out}
+    summed = {x for x in wide[0] if x in right and x not in out}
+    turned = [not _is_matrices(labels, batch, summed) for labels in wide[:2]]
+    orders = [[x for x in labels if x in batch or x in summed] for labels in wide[:2]]
     in_groups = [sorted(order, key=lambda x: x not in batch) for order in orders]
-    if not any(turned) and in_groups[0] != in_groups[1]:
-        entries = [math.prod(sizes[x] for x in labels) for labels in (left, right)]
-        turned[entries.index(min(entries))] = True
-    return turned[0], turned[1], not _is_matrices(out, batch, {x for x in out if x not in left})
+    return _Groups(
+        tuple(x for x in shared if x in out),
+        tuple(x for x in left if x not in right and x in out),
+        tuple(x for x in right if x not in left and x in out),
+        tuple(x for x in shared if x not in out),
+        (turned[0], turned[1], not _is_matrices(wide[2], batch, {x for x in wide[2] if x not in left})),
+        not any(turned) and in_groups[0] != in_groups[1],
+    )
 
 
 def _is_matrices(labels: Sequence[Label], batch: set[Label], columns: set[Label]) -> bool:
