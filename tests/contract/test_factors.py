@@ -51,6 +51,14 @@ def test_patches_of_any_number_of_examples(always, few, framework, monkeypatch):
     oracle.check(jacgram.ntk(f, x, params=params, method=jacgram.Structured()), expected)
 
 
+@pytest.mark.parametrize(
+    ("n", "most", "shares", "block"),
+    [(16, 3, 2, 2), (100, 64, 1, 50), (5, 4, 2, 4), (32, 1, 64, 1), (3, 100, 64, 3), (16, 16, 4, 16), (9, 100, 2, 8)],
+)
+def test_blocks_of_patches_are_alike_and_divide_among_the_cores(n, most, shares, block):
+    assert rows._block(n, most, shares) == block
+
+
 def test_several_outputs(always, framework):
     f, params, x = zoo.MODELS["dict_output"].on(framework, 3)
     expected = oracle.gram(oracle.jacobian(f, x, params))

@@ -60,22 +60,32 @@ def test_features_of_the_cotangents_are_dealt_out():
         {"i": 32, "k": 32},
         {"t": 1024, "s": 1},
         {"pattern": "n i, n j -> n i j"},
+        {"pattern": "n i, m i -> n m", "k": 513},
+        {"t": 1},
     ],
     ids=lambda case: ", ".join(f"{key} {value}" for key, value in case.items()),
 )
 def test_not_where_it_cannot_be_or_does_not_pay(case):
-    """One core, another order, uneven shares, few columns, activations larger than the rows, products in batches."""
+    """One core, another order, uneven shares, few columns, large activations, batches, seeds alone, a single position."""
     assert not label(**case)
 
 
-def test_repeated_activations_are_working_memory():
+@pytest.mark.parametrize("cut", [None, "w0", "w1"])
+def test_repeated_activations_are_working_memory(cut):
+    """They are made once, whole, also where slices cut them."""
     component, want = layer()
-    alone, shared = ({c.order: c for c in candidates(component, want, d, 4) if c.slice_label is None and c.order == "rows"}
-                     for d in (TYPICAL, replace(TYPICAL, shares=2)))  # fmt: skip
-    assert alone["rows"].dealt is None
-    assert shared["rows"].dealt is not None
+
+    def rows(device):
+        every = [c for c in candidates(component, want, device, 4) if c.order == "rows" and c.slice_label == cut]
+        return {c.slice_size: c for c in every}
+
+    alone, shared = rows(TYPICAL), rows(replace(TYPICAL, shares=2))
+    dealt = [size for size, choice in shared.items() if choice.dealt is not None]
+    assert dealt
+    assert all(choice.dealt is None for choice in alone.values())
     repeated, blocks = 2 * 2 * 16 * 32 * 128, 2 * 160 * 160
-    assert shared["rows"].peak_bytes - alone["rows"].peak_bytes == 4 * (repeated + blocks)
+    for size in dealt:
+        assert shared[size].peak_bytes - alone[size].peak_bytes == 4 * (repeated + blocks)
 
 
 def test_only_within_the_budget():

@@ -14,6 +14,7 @@ from jacgram.core.patterns import Pattern, full_labels
 from jacgram.core.uses import Einsum, Gather, Identity, Use
 from jacgram.core.views import View
 from jacgram.errors import ArgumentError, BudgetError, UnsupportedError
+from jacgram.plan import make
 from jacgram.plan.device import TYPICAL, Device
 from jacgram.plan.make import make_plan
 from jacgram.plan.network import Product
@@ -112,6 +113,17 @@ def test_one_side_with_itself_is_half_of_two():
     assert half.seconds < 0.7 * full.seconds
     assert "upper triangle in" in str(half)
     assert Plan.from_json(half.to_json()) == half
+
+
+def test_panels_have_to_pay_and_to_fit():
+    """Two panels are taken where they are a tenth faster, not where they are a fiftieth; and where they alone fit."""
+    uses, shapes = [dense_use(0, 32, 128, 512, 10)], [(128, 512)]
+    plan = make_plan(task(32, 32, 10, uses, shapes, hermitian=True), Structured(), GIB, TYPICAL)
+    one, tenth, fiftieth = (replace(plan, panels=p, seconds=s) for p, s in ((1, 1.0), (2, 0.9), (2, 0.98)))
+    assert make._worth_its_panels([one, tenth], GIB) is tenth
+    assert make._worth_its_panels([one, fiftieth], GIB) is one
+    large = replace(one, peak_bytes=2 * GIB)
+    assert make._worth_its_panels([large, fiftieth], GIB) is fiftieth
 
 
 def test_what_is_dealt_out_to_cores_is_in_the_plan():

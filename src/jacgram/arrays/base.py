@@ -50,8 +50,11 @@ class Arrays(ABC):
         ``buffer`` may hold the result, which is then good until the next call with it.
         """
 
-    def buffer(self) -> Buffer | None:
-        """Memory to be used again in each step of a loop; None where programs lay out their memory themselves."""
+    def buffer(self, arrays: Sequence[Any]) -> Buffer | None:
+        """Memory to be used again in each step of a loop over products of these arrays.
+
+        None where programs lay out their memory themselves, or where what is done to an array is differentiated.
+        """
         return None
 
     @abstractmethod

@@ -65,8 +65,8 @@ class TorchArrays(Arrays):
         left, right = operands if split is None else split[1]
         return contract(spec, left, right, take) if split is None else contract(split[0], left, right, take).sum(0)
 
-    def buffer(self) -> Buffer | None:
-        return Buffer()
+    def buffer(self, arrays: Sequence[Any]) -> Buffer | None:
+        return None if any(map(_is_followed, arrays)) else Buffer()
 
     def asarray(self, value: Any, like: Any) -> Any:
         return torch.as_tensor(np.array(value), device=like.device)  # a copy: tensors need writable memory

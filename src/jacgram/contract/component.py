@@ -68,7 +68,7 @@ def contract(
     )
     if conjugate and cotangents[1] is not None:
         cotangents[1] = cotangents[1].conj(xp)
-    buffers = Buffers(xp)
+    buffers = Buffers(xp, [array for side in sides for use in side.uses for array in (use.activation, use.cotangent)])
     total = None
     for offset in _offsets(component, sides[0].uses, choice):
         activations = _both(
@@ -83,6 +83,7 @@ def contract(
         dealt = deal(xp, assembly, choice, every)
         block = _sliced(xp, component, *dealt, choice.tree, wanted, dtype, triangle, buffers)
         total = block if total is None else total + block
+        del every, dealt, block  # before the next ones are made
     return total
 
 
@@ -201,10 +202,14 @@ def _run(
 
 
 class Buffers:
-    """Memory of each step of an order but the last, from one slice, panel or window offset to the next."""
+    """Memory of each step of an order but the last, from one slice, panel or window offset to the next.
 
-    def __init__(self, xp: Arrays) -> None:
+    None where something is differentiated with respect to any of these arrays: results are then needed again.
+    """
+
+    def __init__(self, xp: Arrays, arrays: Sequence[Any]) -> None:
         self._xp = xp
+        self._arrays = [array for array in arrays if array is not None]
         self._of: dict[int, Buffer | None] = {}
 
     def at(self, position: int, count: int) -> Buffer | None:
@@ -212,7 +217,7 @@ class Buffers:
         if position == count - 1:
             return None
         if position not in self._of:
-            self._of[position] = self._xp.buffer()
+            self._of[position] = self._xp.buffer(self._arrays)
         return self._of[position]
 
 

@@ -92,8 +92,7 @@ def _window_rows(
             seen = Labelled(every, xp.reshape(array, (size, *factor.activation_sizes)))
             return [einsum(xp, ("n", "s", *labels), cotangent.slice(xp, "n", start, size), seen).array]
 
-        few = max(_FEW // of_one // xp.shares, 1) * xp.shares
-        return collected(xp, n, min(few, n), of_block)[0]
+        return collected(xp, n, _block(n, _FEW // of_one, xp.shares), of_block)[0]
     inner = tuple(x for x in labels if x not in factor.window)
     read = tuple(x for x in factor.activation if x not in factor.window)
     spread = spread_input(xp, conv, activation)
@@ -110,6 +109,15 @@ def _window_rows(
     sizes = (*stacked.shape[:2], *conv.window, *stacked.shape[3:])
     arranged = Labelled(("n", "s", *factor.window, *inner), xp.reshape(stacked, sizes))
     return einsum(xp, ("n", "s", *labels), arranged).array
+
+
+def _block(n: int, most: int, shares: int) -> int:
+    """Examples in a block of no more than ``most``: blocks alike, and where they can be, divided among the cores."""
+    even = math.ceil(n / math.ceil(n / most))
+    for size in (math.ceil(even / shares) * shares, even // shares * shares):
+        if 0 < size <= min(most, n):
+            return size
+    return even
 
 
 def _table_rows(

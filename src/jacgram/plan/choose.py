@@ -213,7 +213,7 @@ def _choice(
     dealt = dealt_label(problem.network, tree, whole, sizes, device.shares)
     if dealt is not None:
         block = math.prod(sizes[x] for x in problem.network.out)
-        peak += (repeated_entries(problem.network, sizes, device.shares) + device.shares * block) * itemsize
+        peak += (repeated_entries(problem.network, whole, device.shares) + device.shares * block) * itemsize
     once_s = device.fresh_s(peak)
     if problem.formed_bytes:
         once_s += device.copy_s(3 * problem.formed_bytes, problem.formed_bytes)

@@ -21,7 +21,9 @@ _REPEATED = 0.25  # of the rows' entries, that the repeated activations may have
 def dealt_label(
     network: Network, tree: Tree, whole: Mapping[Label, int], sizes: Mapping[Label, int], shares: int
 ) -> Label | None:
-    """The axis to deal out in so many shares; None where it does not pay, or no axis can be.
+    """The weight axis to deal out in so many shares; None where it does not pay, or no axis can be.
+
+    The cotangents are copied for it, so they have to be those that are copied anyway.
 
     Args:
         whole: size of every label.
@@ -29,17 +31,17 @@ def dealt_label(
     """
     if shares < 2 or len(network.operands) != 4 or order_name(network, tree) != "rows":
         return None
-    last = product(steps(network, tree)[-1], sizes)
-    if last.batch > 1 or last.k < _LEAST_SUMMED:
+    *own, last = (product(step, sizes) for step in steps(network, tree))
+    if last.batch > 1 or last.k < _LEAST_SUMMED or not all(rows.turned[1] and rows.k > 1 for rows in own):
         return None
-    if repeated_entries(network, sizes, shares) > _REPEATED * (last.entries[0] + last.entries[1]):
+    if repeated_entries(network, whole, shares) > _REPEATED * (last.entries[0] + last.entries[1]):
         return None
     a1, g1, a2, g2 = network.operands
-    theirs = {*a1, *a2, *network.out}
-    even = [x for x in g1 if x in g2 and x not in theirs and whole[x] % shares == sizes[x] % shares == 0]
+    ours = [x for x in g1 if x in g2 and x.startswith("w") and x not in (*a1, *a2, *network.out)]
+    even = [x for x in ours if whole[x] % shares == sizes[x] % shares == 0]
     return max(even, key=lambda x: sizes[x], default=None)
 
 
-def repeated_entries(network: Network, sizes: Mapping[Label, int], shares: int) -> int:
-    """Entries of both sides' activations, once for each share."""
-    return shares * sum(math.prod(sizes[x] for x in labels) for labels in network.operands[::2])
+def repeated_entries(network: Network, whole: Mapping[Label, int], shares: int) -> int:
+    """Entries of the activations of two sides, once for each share: they are made once, for all slices."""
+    return shares * sum(math.prod(whole[x] for x in labels) for labels in network.operands[::2])

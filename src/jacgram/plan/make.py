@@ -80,7 +80,7 @@ def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Pla
     tile = max(task.sides[0].n, 1), max(task.sides[1].n, 1)
     seeds = (0, 0)
     panels = [b for b in PANELS if b <= tile[0]] if task.triangle else [int(task.hermitian)]
-    plan = _worth_its_panels([_tiled(task, name, tile, seeds, budget_bytes, device, b) for b in panels])
+    plan = _worth_its_panels([_tiled(task, name, tile, seeds, budget_bytes, device, b) for b in panels], budget_bytes)
     while plan.peak_bytes > budget_bytes:
         smaller = _smaller_tile(task, tile)
         if smaller == tile:
@@ -93,9 +93,9 @@ def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Pla
     return plan
 
 
-def _worth_its_panels(plans: Sequence[Plan]) -> Plan:
-    """The plan with the fewest panels, or one with more that is faster by so much that their calls do not count."""
-    best, *others = plans
+def _worth_its_panels(plans: Sequence[Plan], budget_bytes: int) -> Plan:
+    """Of the plans that fit, if any does, the one with the fewest panels, or one that is faster by enough."""
+    best, *others = [plan for plan in plans if plan.peak_bytes <= budget_bytes] or plans
     for plan in others:
         best = plan if plan.seconds * _PANELS_WORTH < best.seconds else best
     return best

@@ -1,0 +1,251 @@
+"""How two tensors become a batched matrix product, by how they lie: which axes are merged, copied or looped over.
+
+Nothing here touches a tensor, so what is found for one pair holds for every pair that lies alike, and is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+_CALL_FLOPS = 1 << 21  # done by a wide product within the time that one call takes
+_MOST_PRODUCTS = 256
+_THIN = 8  # kept entries of a product that takes twice as long for each of them as a wide one
+_COPY_FLOPS = 64  # done by a wide product while one entry is copied
+_FRESH_FLOPS = 256  # the same where the copy goes to memory that the system must clear first
+_REUSED_BYTES = 1 << 24  # of a copy that finds memory which has been freed before
+
+
+@dataclass(frozen=True, slots=True)
+class Lying:
+    """How a tensor lies in memory: labels, sizes and strides of its axes, and bytes of an entry."""
+
+    labels: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+
+    def stride(self, label: str) -> int:
+        """Stride of an axis."""
+        return self.strides[self.labels.index(label)]
+
+    def size(self, label: str) -> int:
+        """Size of an axis."""
+        return self.shape[self.labels.index(label)]
+
+    def without(self, label: str) -> Lying:
+        """One entry of an axis; unchanged where there is none."""
+        at = self.labels.find(label)
+        if at < 0:
+            return self
+        cut = lambda axes: (*axes[:at], *axes[at + 1 :])  # noqa: E731
+        return Lying(self.labels.replace(label, ""), cut(self.shape), cut(self.strides), self.itemsize)
+
+    def merged(self, *groups: Sequence[str]) -> list[tuple[int, int]] | None:
+        """Size and stride of each group of axes taken as one; None where its axes do not lie so."""
+        found: list[tuple[int, int]] = []
+        for group in groups:
+            size, stride = 1, 0
+            for label in reversed(group):
+                if self.size(label) == 1:
+                    continue
+                if size > 1 and self.stride(label) != size * stride:
+                    return None
+                stride = stride if size > 1 else self.stride(label)
+                size *= self.size(label)
+            found.append((size, stride))
+        return found
+
+    def is_ready(self, batch: Sequence[str], rows: Sequence[str], columns: Sequence[str]) -> bool:
+        """Whether it is a batch of matrices as the library takes them, transposed or not, without a copy."""
+        found = self.merged(batch, rows, columns)
+        if found is None:
+            return False
+        (m, row), (n, column) = found[1:]
+        by_rows = (column == 1 or n == 1) and (row >= n or m == 1)
+        return by_rows or ((row == 1 or m == 1) and (column >= m or n == 1))
+
+    def matrices(self, batch: Sequence[str], rows: Sequence[str], columns: Sequence[str]) -> Matrices:
+        """As ``(batch, rows, columns)``: a view, or a copy in which what lay together still does."""
+        copied = not self.is_ready(batch, rows, columns)
+        nearest = min((x for x in self.labels if self.size(x) > 1), key=self.stride, default=None)
+        transposed = copied and nearest in rows
+        groups = (batch, columns, rows) if transposed else (batch, rows, columns)
+        order = tuple(self.labels.index(x) for group in groups for x in group)
+        size = lambda group: math.prod(self.size(x) for x in group)  # noqa: E731
+        return Matrices(order, (size(groups[0]), size(groups[1]), size(groups[2])), copied, transposed)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """How a tensor becomes a batch of matrices.
+
+    Attributes:
+        order: its axes in the order of the batch, the rows and the columns; where ``transposed``, of the columns first.
+        shape: sizes of the three groups, in this order.
+        copied: whether it is laid out anew in this order.
+        transposed: whether the matrices are then transposed.
+    """
+
+    order: tuple[int, ...]
+    shape: tuple[int, int, int]
+    copied: bool
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a contraction of two tensors is done.
+
+    Attributes:
+        swapped: whether the second tensor is the left factor.
+        left, right: how the factors become matrices, of one entry of the axis that is looped over.
+        product: sizes (batch, rows, columns) of one product.
+        steps: number of products; None without a loop.
+        at: the axis that is looped over, in the left and in the right factor; None where it has none.
+        shape: axes of all products, in the order in which they lie.
+        order: of these, those of the result.
+    """
+
+    swapped: bool
+    left: Matrices
+    right: Matrices
+    product: tuple[int, int, int]
+    steps: int | None
+    at: tuple[int | None, int | None]
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def way(left: Lying, right: Lying, out: str, *, loops: bool) -> Way | None:
+    """How to contract two tensors to the axes ``out``, or None where that is no matrix product.
+
+    Args:
+        loops: whether an axis may be looped over where that spares copies.
+    """
+    if not _is_product(left.labels, right.labels, out):
+        return None
+    swapped = _comes_first(out, right.labels, left.labels)
+    a, b = (right, left) if swapped else (left, right)
+    groups = _Groups.of(a, b, out)
+    label = groups.loop(a, b) if loops else None
+    if label is None:
+        inner, x, y = groups.in_order(a, b, out), a, b
+    else:
+        inner, x, y = groups.without(label), a.without(label), b.without(label)
+    labels = (*(label or ""), *inner.batch, *inner.rows, *inner.columns)
+    size = lambda group: math.prod(groups.sizes[x] for x in group)  # noqa: E731
+    return Way(
+        swapped,
+        x.matrices(inner.batch, inner.rows, inner.summed),
+        y.matrices(inner.batch, inner.summed, inner.columns),
+        (size(inner.batch), size(inner.rows), size(inner.columns)),
+        None if label is None else groups.sizes[label],
+        (None, None) if label is None else (_axis(a, label), _axis(b, label)),
+        tuple(groups.sizes[x] for x in labels),
+        tuple(labels.index(x) for x in out),
+    )
+
+
+def _axis(operand: Lying, label: str) -> int | None:
+    return operand.labels.index(label) if label in operand.labels else None
+
+
+def _is_product(first: str, second: str, out: str) -> bool:
+    """Whether some axis is summed, all that are summed are common, and none occurs twice."""
+    terms = first, second, out
+    if any(len(set(term)) < len(term) for term in terms):
+        return False
+    gone = (set(first) | set(second)) - set(out)
+    return bool(gone) and gone <= set(first) & set(second)
+
+
+def _comes_first(out: str, term: str, other: str) -> bool:
+    """Whether the axes of ``term`` alone stand before those of ``other`` in the result."""
+    own = next((label for label in out if (label in term) != (label in other)), None)
+    return own is not None and own in term
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Axes by their part in a batched product, each group in the order in which it lies in memory.
+
+    Attributes:
+        batch: in both operands and the result.
+        rows, columns: in the first operand and the result, in the second and the result.
+        summed: in both operands.
+        sizes: of every axis.
+    """
+
+    batch: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    summed: tuple[str, ...]
+    sizes: dict[str, int]
+
+    @staticmethod
+    def of(a: Lying, b: Lying, out: str) -> _Groups:
+        larger = max(a, b, key=lambda x: math.prod(x.shape))
+
+        def lying(operand: Lying, labels: Sequence[str]) -> tuple[str, ...]:
+            return tuple(sorted(labels, key=operand.stride, reverse=True))
+
+        common = [x for x in a.labels if x in b.labels]
+        return _Groups(
+            lying(larger, [x for x in common if x in out]),
+            lying(a, [x for x in a.labels if x not in b.labels]),
+            lying(b, [x for x in b.labels if x not in a.labels]),
+            lying(larger, [x for x in common if x not in out]),
+            {x: operand.size(x) for operand in (a, b) for x in operand.labels},
+        )
+
+    def in_order(self, a: Lying, b: Lying, out: str) -> _Groups:
+        """Batch axes in the order asked for, unless that costs a copy: where one is made in any case, it can be so."""
+        asked = replace(self, batch=tuple(x for x in out if x in self.batch))
+        return asked if asked.copied_entries(a, b) <= self.copied_entries(a, b) else self
+
+    def copied_entries(self, a: Lying, b: Lying) -> int:
+        """Entries of the operands that have to be copied."""
+        ready = a.is_ready(self.batch, self.rows, self.summed), b.is_ready(self.batch, self.summed, self.columns)
+        return sum(math.prod(x.shape) for x, is_ready in zip((a, b), ready, strict=True) if not is_ready)
+
+    def loop(self, a: Lying, b: Lying) -> str | None:
+        """The axis to loop over so that nothing is copied; None if it is not needed, does not help or does not pay."""
+        flops = 2 * math.prod(self.sizes.values())
+        if not flops or not self.copied_entries(a, b):
+            return None
+        copying_flops = self._copying_flops(a, b)
+        for label in (*self.batch, *self.rows, *self.columns):
+            size = self.sizes[label]
+            if (
+                1 < size <= _MOST_PRODUCTS
+                and self._calls_flops(label) + flops * (self._slowdown(label) - 1) <= copying_flops
+                and not self.without(label).copied_entries(a.without(label), b.without(label))
+            ):
+                return label
+        return None
+
+    def _calls_flops(self, label: str) -> int:
+        """What a wide product does while a loop's calls are made; a smaller batch keeps the cores busy less evenly."""
+        return self.sizes[label] * _CALL_FLOPS * (2 if label in self.batch else 1)
+
+    def _slowdown(self, label: str) -> float:
+        """How many times longer products take that are thinner by an axis."""
+        if label in self.batch:
+            return 1.0
+        wide = math.prod(self.sizes[x] for x in (self.rows if label in self.rows else self.columns))
+        return (1 + _THIN * self.sizes[label] / wide) / (1 + _THIN / wide)
+
+    def _copying_flops(self, a: Lying, b: Lying) -> int:
+        """What a wide product does while operands are copied, as they would be without a loop."""
+        entries = self.copied_entries(a, b)
+        return (_FRESH_FLOPS if entries * a.itemsize > _REUSED_BYTES else _COPY_FLOPS) * entries
+
+    def without(self, label: str) -> _Groups:
+        """The groups of one step of a loop."""
+        groups = (self.batch, self.rows, self.columns)
+        batch, rows, columns = (tuple(x for x in group if x != label) for group in groups)
+        return _Groups(batch, rows, columns, self.summed, self.sizes)

@@ -1,0 +1,66 @@
+"""How tensors become matrices, by how they lie."""
+
+from jacgram.arrays.torch_layout import Lying, way
+
+
+def lying(labels, itemsize=8, **sizes):
+    """Axes in this order in memory, one after the other; ``labels`` says first how they lie, then how they are named."""
+    memory, names = labels.split(">") if ">" in labels else (labels, labels)
+    strides, step = {}, 1
+    for label in reversed(memory):
+        strides[label] = step
+        step *= sizes[label]
+    return Lying(names, tuple(sizes[x] for x in names), tuple(strides[x] for x in names), itemsize)
+
+
+def test_what_lies_as_matrices_is_not_copied():
+    found = way(lying("nsw", n=4, s=3, w=50), lying("mtw", m=5, t=2, w=50), "nsmt", loops=True)
+    assert found.steps is None
+    assert not found.left.copied
+    assert not found.right.copied
+    assert found.product == (1, 12, 10)
+    assert found.shape == (4, 3, 5, 2)
+
+
+def test_a_transposed_matrix_is_taken_as_it_is():
+    found = way(lying("wn>nw", n=4, w=50), lying("mw", m=5, w=50), "nm", loops=True)
+    assert not found.left.copied
+
+
+def test_rows_and_columns_change_places_where_the_result_asks_for_it():
+    assert way(lying("nw", n=4, w=50), lying("mw", m=5, w=50), "mn", loops=True).swapped
+
+
+def test_no_matrix_product():
+    assert way(lying("nw", n=4, w=5), lying("mv", m=5, v=5), "nwmv", loops=True) is None
+    assert way(lying("nw", n=4, w=5), lying("mv", m=5, v=5), "nm", loops=True) is None
+
+
+def test_seeds_in_the_way_are_looped_over_or_copied():
+    rows = lying("snw>nsw", s=10, n=420, w=512), lying("tmw>mtw", t=10, m=63, w=512)
+    gap = Lying("nsw", (420, 10, 512), (512, 440 * 512, 1), 8)
+    assert way(gap, rows[1], "nsmt", loops=True).steps == 10
+    copied = way(gap, rows[1], "nsmt", loops=False)
+    assert copied.steps is None
+    assert copied.left.copied
+
+
+def test_batch_axes_lie_as_asked_where_a_copy_is_made_in_any_case():
+    """A cotangent whose features are cut into shares: the shares come first in the result, as they do in the activation."""
+    sizes = {"n": 16, "s": 10, "t": 32, "c": 2, "w": 64, "i": 128}
+    found = way(lying("sntcw>nstcw", **sizes), lying("cnti", **sizes), "cnswi", loops=True)
+    assert found.left.copied
+    assert not found.right.copied
+    assert found.order == (0, 1, 2, 3, 4)
+
+
+def test_batch_axes_lie_as_they_do_where_a_loop_spares_the_copy():
+    sizes = {"x": 8, "y": 8, "z": 8, "k": 64, "m": 128, "n": 16}
+    found = way(lying("xykzm", itemsize=4, **sizes), lying("xyzkn", itemsize=4, **sizes), "zyxmn", loops=True)
+    assert found.steps == 8
+    assert not found.left.copied
+
+
+def test_what_was_found_is_kept():
+    given = lying("nw", n=4, w=50), lying("mw", m=5, w=50)
+    assert way(*given, "nm", loops=True) is way(*given, "nm", loops=True)
