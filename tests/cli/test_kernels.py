@@ -38,6 +38,16 @@ def make_slow():
         return f(p, x)
     return g, params
 
+def make_deaf():
+    f, params = make()
+    def g(p, x):
+        try:
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            pass
+        return f(p, x)
+    return g, params
+
 def make_bad():
     f, params = make()
     def g(p, x):
@@ -173,11 +183,13 @@ def test_a_kernel_that_is_not_finished(tmp_path):
     assert drawn.returncode == 1 and "is not finished: 10 of 15 tiles" in drawn.stderr
 
 
-def test_ctrl_c_leaves_a_kernel_to_go_on_with(tmp_path):
+@pytest.mark.parametrize("factory", ["make_slow", "make_deaf"])
+def test_ctrl_c_leaves_a_kernel_to_go_on_with(factory, tmp_path):
+    """At once, or, where f catches it, at the next tile."""
     pytest.importorskip("torch")
     (tmp_path / "model.py").write_text(f"FRAMEWORK = 'torch'\n{MODEL}")
     np.save(tmp_path / "a.npy", data())
-    arguments = ("ntk", "model:make_slow", *NTK[2:])
+    arguments = ("ntk", f"model:{factory}", *NTK[2:])
     process = subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

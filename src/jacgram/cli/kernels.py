@@ -14,6 +14,7 @@ import typer
 
 from jacgram import write_ntk
 from jacgram.api import tile_plan
+from jacgram.cli.interrupts import Interrupts
 from jacgram.cli.loading import load_array, load_factory
 from jacgram.core.optional import require
 from jacgram.core.sizes import parse_bytes
@@ -67,7 +68,7 @@ def ntk(
     listeners += [] if quiet else [ProgressBar()]
     listeners += [] if log is None else [JsonLog(log)]
     try:
-        with _executor(dask, resources) as executor:
+        with _executor(dask, resources) as executor, Interrupts() as interrupts:
             write_ntk(
                 out,
                 f,
@@ -80,7 +81,7 @@ def ntk(
                 executor=executor,
                 overwrite=overwrite,
                 verify=verify,
-                progress=listeners,
+                progress=[*listeners, interrupts],
             )
     except KeyboardInterrupt:
         typer.echo(f"\njacgram: interrupted. {out} can be gone on with: run the same command again.", err=True)
