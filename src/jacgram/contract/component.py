@@ -68,7 +68,7 @@ def contract(
     )
     if conjugate and cotangents[1] is not None:
         cotangents[1] = cotangents[1].conj(xp)
-    buffers = Buffers(xp, [array for side in sides for use in side.uses for array in (use.activation, use.cotangent)])
+    buffers = Buffers(xp, _arrays(component, sides))
     total = None
     for offset in _offsets(component, sides[0].uses, choice):
         activations = _both(
@@ -85,6 +85,13 @@ def contract(
         total = block if total is None else total + block
         del every, dealt, block  # before the next ones are made
     return total
+
+
+def _arrays(component: Component, sides: tuple[Factors, Factors]) -> list[Any]:
+    """The arrays that a component is made of."""
+    both = zip(sides, (component.left, component.right), strict=True)
+    uses = [side.uses[factor.use] for side, factors in both for factor in factors]
+    return [array for use in uses for array in (use.activation, use.cotangent) if array is not None]
 
 
 def _is_one(component: Component, sides: tuple[Factors, Factors]) -> bool:
@@ -209,7 +216,7 @@ class Buffers:
 
     def __init__(self, xp: Arrays, arrays: Sequence[Any]) -> None:
         self._xp = xp
-        self._arrays = [array for array in arrays if array is not None]
+        self._arrays = arrays
         self._of: dict[int, Buffer | None] = {}
 
     def at(self, position: int, count: int) -> Buffer | None:
