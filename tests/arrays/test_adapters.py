@@ -84,6 +84,25 @@ def test_loops(xp, framework):
     np.testing.assert_array_equal(xp.to_numpy(skipped), [2])
 
 
+@pytest.mark.parametrize("abreast", [2, 3])
+def test_steps_at_once_are_the_same_steps(xp, framework, abreast):
+    x = array(framework, np.arange(12.0))
+    step = lambda start, carry: 2 * carry + xp.slice(x, 0, start, 2)
+    found, expected = (
+        xp.to_numpy(xp.fold(step, array(framework, np.zeros(2)), range(0, 10, 2), count)) for count in (abreast, 1)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_compiled_loop_has_the_steps_that_run_at_once():
+    jax = pytest.importorskip("jax")
+    xp = adapter("jax")
+    loop = lambda x: xp.fold(lambda at, c: c + xp.slice(x, 0, at, 1), np.zeros(1), range(8), 4)
+    assert "unroll=4" in str(jax.make_jaxpr(loop)(np.ones(8)))
+    many = jax.default_backend() == "cpu" and (os.cpu_count() or 1) > 1
+    assert xp.abreast == (2 if many else 1)
+
+
 def test_vmap(xp, framework):
     a, b = RNG.standard_normal((3, 2)), RNG.standard_normal((3, 4))
     found = xp.vmap(lambda leaves: [leaves[0].sum(), leaves[1] * 2], [array(framework, a), array(framework, b)])

@@ -253,6 +253,25 @@ def test_shares_dealt_out_to_cores(name, pattern, framework, monkeypatch):
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", ["dense", "dense used twice", "stacked weight", "rows and dense"])
+def test_slices_taken_at_once(name, framework):
+    """As many as come out even or not, with a ragged last one: the same block."""
+    n, xp = 4, adapter(framework)
+    shape, makers, _, _ = MODELS[name]
+    labels = Pattern.parse(PATTERNS[0]).fit((n, S), (n, S), examples=True)
+    want = wanted(labels, (n, S), (n, S), examples=True)
+    uses = [_native(xp, _uses(makers, n)) for _ in (1, 2)]
+    sides = tuple(Factors(own, (0, S), [int(np.prod(shape))]) for own in uses)
+    (component,) = components(*uses)
+    every = list(candidates(component, want, TYPICAL, 8))
+    plain = xp.to_numpy(contract(xp, component, every[0], want, sides, "float64", conjugate=False))
+    thin = next(c for c in every if c.slice_label is not None and c.slice_size == 1)
+    for choice, abreast in ((thin, 2), (thin, 3), (replace(thin, slice_size=2), 2)):
+        at_once = replace(choice, abreast=abreast)
+        found = xp.to_numpy(contract(xp, component, at_once, want, sides, "float64", conjugate=False))
+        np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-9 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize("shares", [1, 2])
 def test_slices_differentiated_on_one_side(shares, monkeypatch):
     """Memory that is used again from slice to slice must not be what a derivative needs later."""

@@ -15,6 +15,7 @@ from jacgram.core.uses import Einsum, Gather, Identity, Use
 from jacgram.core.views import View
 from jacgram.errors import ArgumentError, BudgetError, UnsupportedError
 from jacgram.plan import make
+from jacgram.plan.choose import candidates, choose
 from jacgram.plan.device import TYPICAL, Device
 from jacgram.plan.make import make_plan
 from jacgram.plan.network import Product
@@ -131,6 +132,40 @@ def test_what_is_dealt_out_to_cores_is_in_the_plan():
     plan = make_plan(task(32, 32, 10, uses, shapes), Structured(), GIB, replace(TYPICAL, shares=2))
     assert "2 shares of w" in str(plan)
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_slices_at_once_are_in_the_plan():
+    plan = make_plan(layer(32), Structured(), GIB, replace(TYPICAL, abreast=2))
+    (leaf,) = plan.leaves[0]
+    assert leaf.choice.abreast == 2
+    assert f"{leaf.choice.slice_label} by {leaf.choice.slice_size}, 2 at once" in str(plan)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def layer(n):
+    return task(n, n, 10, [dense_use(0, 32, 128, 512, 10)], [(128, 512)])
+
+
+def test_slices_at_once_count_each_and_keep_to_the_budget():
+    component, want = layer(32).components[0], layer(32).pairs[0].wanted
+    (one, two, narrow) = (
+        choose(component, want, replace(TYPICAL, abreast=count), 4, allowed)
+        for count, allowed in ((1, GIB), (2, GIB), (2, 5 << 20))
+    )
+    assert (one.abreast, two.abreast, narrow.abreast) == (1, 2, 1)
+    by_size = {(c.order, c.slice_label, c.slice_size): c.peak_bytes for c in candidates(component, want, TYPICAL, 4)}
+    assert two.peak_bytes == 2 * by_size[two.order, two.slice_label, two.slice_size]
+    assert narrow.peak_bytes <= 5 << 20
+    assert two.slice_size < one.slice_size, "slices that share the caches are smaller"
+    assert two.seconds <= 1.04 * one.seconds
+
+
+def test_loops_of_few_slices_take_one_at_a_time():
+    component, want = layer(8).components[0], layer(8).pairs[0].wanted
+    for count in (2, 8, 64):
+        choice = choose(component, want, replace(TYPICAL, abreast=count), 4, GIB)
+        slices = 1 if choice.slice_label is None else 512 // choice.slice_size
+        assert choice.abreast == 1 or slices >= 2 * count
 
 
 def test_thin_sides_slow_a_product_down_one_by_one():

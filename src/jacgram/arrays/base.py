@@ -43,6 +43,11 @@ class Arrays(ABC):
         """Cores that a batch of products is dealt out to, in equal shares; 1 where it is not so dealt out."""
         return 1
 
+    @property
+    def abreast(self) -> int:
+        """Steps of a loop that are best taken at once, where their products run side by side; 1 where they do not."""
+        return 1
+
     @abstractmethod
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         """One einsum over one or two operands, in full precision of their dtype.
@@ -126,8 +131,11 @@ class Arrays(ABC):
         """``left == right`` under broadcasting, as zeros and ones of a dtype."""
 
     @abstractmethod
-    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
-        """``carry = body(start, carry)`` for each start in turn, one at a time; the last carry."""
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int], abreast: int = 1) -> Any:
+        """``carry = body(start, carry)`` for each start in turn; the last carry.
+
+        Of ``abreast`` steps, what does not wait for the carry may run at once, where a framework does such things.
+        """
 
     @abstractmethod
     def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:

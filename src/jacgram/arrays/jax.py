@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ class JaxArrays(Arrays):
     """JAX arrays and tracers."""
 
     name = "jax"
+
+    @property
+    def abreast(self) -> int:
+        return 2 if jax.default_backend() == "cpu" and (os.cpu_count() or 1) > 1 else 1
 
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         del buffer
@@ -88,10 +93,14 @@ class JaxArrays(Arrays):
     def equal(self, left: Any, right: Any, dtype: str) -> Any:
         return (left == right).astype(dtype)
 
-    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int], abreast: int = 1) -> Any:
         if len(starts) == 1:
             return body(starts[0], initial)
-        return jax.lax.scan(lambda carry, start: (body(start, carry), None), initial, np.asarray(starts))[0]
+
+        def step(carry: Any, start: Any) -> tuple[Any, None]:
+            return body(start, carry), None
+
+        return jax.lax.scan(step, initial, np.asarray(starts), unroll=abreast)[0]
 
     def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:
         if len(starts) == 1:

@@ -136,7 +136,8 @@ class TorchArrays(Arrays):
     def equal(self, left: Any, right: Any, dtype: str) -> Any:
         return (left == right).to(getattr(torch, dtype))
 
-    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int], abreast: int = 1) -> Any:
+        del abreast
         carry = initial
         for start in starts:
             carry = body(start, carry)

@@ -158,7 +158,8 @@ def accumulate(
     chunk = choice.slice_size
     whole = size // chunk
     zeros = xp.zeros(wanted.block_shape, dtype, like)
-    total = xp.fold(lambda start, carry: carry + run(start, chunk), zeros, [chunk * i for i in range(whole)])
+    starts = [chunk * i for i in range(whole)]
+    total = xp.fold(lambda start, carry: carry + run(start, chunk), zeros, starts, choice.abreast)
     return total + run(whole * chunk, size - whole * chunk) if size % chunk else total
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from jacgram.plan.assembly import Assembly, assemble
@@ -36,10 +36,11 @@ class Choice:
         slice_size: entries of that label in one slice.
         loop_windows: whether a convolution's window offsets are looped over rather than formed as patches.
         flops: operations, in all slices.
-        peak_bytes: largest working set of one slice, beside the operands and the accumulated block.
+        peak_bytes: largest working set of the slices taken at once, beside the operands and the accumulated block.
         seconds: predicted time.
         dealt: label whose entries are dealt out to the cores, or None; see `jacgram.plan.dealing`.
         shares: in how many shares.
+        abreast: slices taken at once, where a program's products run side by side.
     """
 
     order: str
@@ -52,6 +53,7 @@ class Choice:
     seconds: float
     dealt: str | None = None
     shares: int = 1
+    abreast: int = 1
 
 
 def choose(
@@ -158,7 +160,8 @@ def _best(problem: _Problem, device: Device, itemsize: int, allowed_bytes: int) 
             else:
                 better = sliced.peak_bytes <= allowed_bytes and sliced.seconds * _WORTH < best.seconds
             best = sliced if better else best
-    return _with_less_memory(problem, best, device, itemsize)
+    best = _with_less_memory(problem, best, device, itemsize)
+    return _abreast(problem, best, device, itemsize, allowed_bytes) if device.abreast > 1 else best
 
 
 def _with_less_memory(problem: _Problem, best: Choice, device: Device, itemsize: int) -> Choice:
@@ -169,6 +172,30 @@ def _with_less_memory(problem: _Problem, best: Choice, device: Device, itemsize:
     return next((c for c in sliced if c.seconds <= best.seconds), best)
 
 
+def _abreast(problem: _Problem, best: Choice, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
+    """The same order with several slices at once, where that pays and fits, in smaller ones if these are as fast.
+
+    A compiled program starts at once what waits for nothing else, but the steps of a loop come in turn. In each, the
+    rows of a side are made by one core, and then multiplied by all, in strips that need not divide among them: cores
+    wait. What the next slice has to do fills these gaps.
+    """
+    if best.tree is None or best.loop_windows:
+        return best
+    if not problem.formed_bytes and best.peak_bytes > _ABREAST_BYTES // 8:
+        small = [c for c in _sliced(problem, best.tree, device, itemsize) if c.peak_bytes <= _ABREAST_BYTES // 8]
+        found = min(small, key=lambda c: c.seconds, default=best)
+        best = found if found.seconds <= _AS_FAST * best.seconds else best
+    if best.slice_label is None or dict(problem.sizes)[best.slice_label] // best.slice_size < 2 * device.abreast:
+        return best
+    each = best.peak_bytes - problem.formed_bytes
+    peak = problem.formed_bytes + device.abreast * each
+    if peak > allowed_bytes or device.abreast * each > _ABREAST_BYTES:
+        return best
+    return replace(best, abreast=device.abreast, peak_bytes=peak)
+
+
+_ABREAST_BYTES = 1 << 25  # slices that together are larger leave the caches
+_AS_FAST = 1.04
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
 _MUCH_BYTES = 1 << 25  # intermediates beyond are sliced where that is as fast

@@ -35,6 +35,7 @@ class Device:
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
             is not so dealt out.
+        abreast: steps of a loop that are best taken at once, where products run side by side; 1 where they do not.
 
     Example:
         >>> import jacgram
@@ -53,6 +54,7 @@ class Device:
     batched_flops_per_s: float = 0.0
     pass_bytes: float = 6.0 * 2**20
     shares: int = 1
+    abreast: int = 1
 
     @property
     def flops_per_s(self) -> float:
@@ -90,8 +92,8 @@ class Device:
         tables = fields["products"], fields["copies"], fields.get("sums", ())
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
         numbers = {key: float(fields[key]) for key in _NUMBERS if key in fields}
-        shares = int(fields.get("shares", 1))
-        return Device(str(fields["name"]), products, copies, sums=sums, shares=shares, **numbers)
+        counts = {key: int(fields[key]) for key in ("shares", "abreast") if key in fields}
+        return Device(str(fields["name"]), products, copies, sums=sums, **numbers, **counts)
 
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")

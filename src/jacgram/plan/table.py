@@ -49,6 +49,7 @@ def _summary(plan: Plan) -> str:
 def _row(leaf: LeafPlan) -> tuple[str, ...]:
     choice = leaf.choice
     slices = "whole" if choice.slice_label is None else f"{choice.slice_label} by {choice.slice_size}"
+    slices += "" if choice.abreast == 1 else f", {choice.abreast} at once"
     slices += "" if choice.dealt is None else f", {choice.shares} shares of {choice.dealt}"
     uses = "+".join(leaf.kinds) + (" (fallback)" if leaf.fallbacks else "")
     order = choice.order + (", window by window" if choice.loop_windows else "")
