@@ -66,6 +66,7 @@ def test_what_does_not_lie_as_matrices_is_turned():
     assert turned("nopk", "mkp", "nom") == (False, True, False), "the smaller operand takes the larger one's order"
     assert turned("nok", "npk", "nop") == (False, False, False), "a batch of them"
     assert turned("nok", "mk", "nmo") == (False, False, True)
+    assert turned("notk", "mouk", "nm") == (False, False, False), "what one operand has alone is summed before"
 
 
 def test_steps_know_their_sides():

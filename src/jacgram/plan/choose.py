@@ -179,13 +179,15 @@ def _abreast(problem: _Problem, best: Choice, device: Device, itemsize: int, all
     rows of a side are made by one core, and then multiplied by all, in strips that need not divide among them: cores
     wait. What the next slice has to do fills these gaps.
     """
-    if best.tree is None or best.loop_windows:
+    label = best.slice_label
+    if label is None or best.tree is None or best.loop_windows:
         return best
     if not problem.formed_bytes and best.peak_bytes > _ABREAST_BYTES // 8:
-        small = [c for c in _sliced(problem, best.tree, device, itemsize) if c.peak_bytes <= _ABREAST_BYTES // 8]
+        sliced = _sliced(problem, best.tree, device, itemsize)
+        small = [c for c in sliced if c.slice_label == label and c.peak_bytes <= _ABREAST_BYTES // 8]
         found = min(small, key=lambda c: c.seconds, default=best)
         best = found if found.seconds <= _AS_FAST * best.seconds else best
-    if best.slice_label is None or dict(problem.sizes)[best.slice_label] // best.slice_size < 2 * device.abreast:
+    if dict(problem.sizes)[label] // best.slice_size < 2 * device.abreast:
         return best
     each = best.peak_bytes - problem.formed_bytes
     peak = problem.formed_bytes + device.abreast * each

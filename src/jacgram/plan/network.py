@@ -193,11 +193,12 @@ def _groups(step: Step, ones: frozenset[Label]) -> _Groups:
     """The groups of a step, and how they lie where the labels ``ones`` have a single entry.
 
     Batch axes come first, then kept and summed ones, each group together. Both operands need the summed ones in one
-    order.
+    order. What a single operand has and the result has not is summed before, and in nobody's way.
     """
     left, right, out = step.left_labels, step.right_labels, step.out
     shared = [x for x in left if x in right]
-    wide = [tuple(x for x in labels if x not in ones) for labels in (left, right, out)]
+    gone = ones.union(x for x in (*left, *right) if x not in out and (x not in left or x not in right))
+    wide = [tuple(x for x in labels if x not in gone) for labels in (left, right, out)]
     batch = {x for x in wide[0] if x in right and x in out}
     summed = {x for x in wide[0] if x in right and x not in out}
     turned = [not _is_matrices(labels, batch, summed) for labels in wide[:2]]
