@@ -160,6 +160,15 @@ def test_slices_at_once_count_each_and_keep_to_the_budget():
     assert two.seconds <= 1.04 * one.seconds
 
 
+def test_what_is_fastest_whole_stays_whole():
+    small = task(24, 24, 10, [dense_use(0, 8, 48, 48, 10)], [(48, 48)])
+    component, want = small.components[0], small.pairs[0].wanted
+    one, two = (choose(component, want, replace(TYPICAL, abreast=count), 4, GIB) for count in (1, 2))
+    assert one.slice_label is None
+    assert one.peak_bytes > 4 << 20
+    assert one == two
+
+
 def test_loops_of_few_slices_take_one_at_a_time():
     component, want = layer(8).components[0], layer(8).pairs[0].wanted
     for count in (2, 8, 64):

@@ -173,30 +173,30 @@ def _with_less_memory(problem: _Problem, best: Choice, device: Device, itemsize:
 
 
 def _abreast(problem: _Problem, best: Choice, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
-    """The same order with several slices at once, where that pays and fits, in smaller ones if these are as fast.
+    """Slices of rows several at once, where that pays and fits; large ones in smaller slices, if these are as fast.
 
     A compiled program starts at once what waits for nothing else, but the steps of a loop come in turn. In each, the
     rows of a side are made by one core, and then multiplied by all, in strips that need not divide among them: cores
-    wait. What the next slice has to do fills these gaps.
+    wait. What the next slice has to do fills these gaps, as long as all stays in cache.
     """
-    label = best.slice_label
-    if label is None or best.tree is None or best.loop_windows:
+    label, formed = best.slice_label, problem.formed_bytes
+    if label is None or best.tree is None or best.order != "rows" or best.loop_windows:
         return best
-    if not problem.formed_bytes and best.peak_bytes > _ABREAST_BYTES // 8:
-        sliced = _sliced(problem, best.tree, device, itemsize)
-        small = [c for c in sliced if c.slice_label == label and c.peak_bytes <= _ABREAST_BYTES // 8]
-        found = min(small, key=lambda c: c.seconds, default=best)
-        best = found if found.seconds <= _AS_FAST * best.seconds else best
-    if dict(problem.sizes)[label] // best.slice_size < 2 * device.abreast:
+    if not formed and best.peak_bytes > _ABREAST_BYTES:
+        for smaller in _sliced(problem, best.tree, device, itemsize):
+            fits = smaller.slice_label == label and device.abreast * smaller.peak_bytes <= _ABREAST_BYTES
+            if fits and smaller.seconds <= _AS_FAST * best.seconds:
+                best = smaller
+                break
+    each = best.peak_bytes - formed
+    together = device.abreast * each
+    enough = dict(problem.sizes)[label] // best.slice_size >= 2 * device.abreast
+    if not enough or formed + together > allowed_bytes or together > (_MUCH_BYTES if formed else _ABREAST_BYTES):
         return best
-    each = best.peak_bytes - problem.formed_bytes
-    peak = problem.formed_bytes + device.abreast * each
-    if peak > allowed_bytes or device.abreast * each > _ABREAST_BYTES:
-        return best
-    return replace(best, abreast=device.abreast, peak_bytes=peak)
+    return replace(best, abreast=device.abreast, peak_bytes=formed + together)
 
 
-_ABREAST_BYTES = 1 << 25  # slices that together are larger leave the caches
+_ABREAST_BYTES = 1 << 23  # slices that together are larger leave the caches that cores do not share
 _AS_FAST = 1.04
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
