@@ -272,6 +272,25 @@ def test_slices_taken_at_once(name, framework):
         np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-9 * np.abs(plain).max())
 
 
+def test_slices_to_be_taken_at_once_are():
+    jax = pytest.importorskip("jax")
+    xp, n = adapter("jax"), 3
+    labels = Pattern.parse(PATTERNS[0]).fit((n, S), (n, S), examples=True)
+    want = wanted(labels, (n, S), (n, S), examples=True)
+    uses = _native(xp, [dense(n)])
+    (component,) = components(uses, uses)
+    sliced = next(c for c in candidates(component, want, TYPICAL, 8) if c.slice_label is not None and c.slice_size == 1)
+
+    def kernel(activation, cotangent, abreast):
+        own = [replace(uses[0], activation=activation, cotangent=cotangent)]
+        side, choice = Factors(own, (0, S), [20]), replace(sliced, abreast=abreast)
+        return contract(xp, component, choice, want, (side, side), "float64", conjugate=False)
+
+    for abreast in (1, 2):
+        traced = jax.make_jaxpr(kernel, static_argnums=2)(uses[0].activation, uses[0].cotangent, abreast)
+        assert f"unroll={abreast}" in str(traced)
+
+
 @pytest.mark.parametrize("shares", [1, 2])
 def test_slices_differentiated_on_one_side(shares, monkeypatch):
     """Memory that is used again from slice to slice must not be what a derivative needs later."""

@@ -69,6 +69,14 @@ def test_what_does_not_lie_as_matrices_is_turned():
     assert turned("notk", "mouk", "nm") == (False, False, False), "what one operand has alone is summed before"
 
 
+def test_what_one_operand_has_alone_is_counted_as_it_is_summed():
+    network = Network(("x1", "x2"), (tuple("notk"), tuple("mouk")), tuple("nm"))
+    (step,) = steps(network, trees(2)[0])
+    sizes = dict(zip("notkmu", (3, 5, 2, 6, 4, 7), strict=True))
+    assert product(step, sizes).reduced == 3 * 5 * 6 + 4 * 5 * 6
+    assert product(step, sizes | {"t": 1, "u": 1}).reduced == 0
+
+
 def test_steps_know_their_sides():
     rows = next(tree for tree in trees(4) if order_name(DENSE, tree) == "rows")
     assert [sorted(step.sides) for step in steps(DENSE, rows)] == [["1"], ["2"], ["1", "2"]]

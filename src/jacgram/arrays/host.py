@@ -54,10 +54,14 @@ def others_busy_s() -> float:
         return 0.0
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def host_name() -> str:
     """The processor and the number of cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()} {cores} cores"
+    return f"{_processor()} {usable_cores()} cores"
 
 
 def _processor() -> str:

@@ -1,8 +1,7 @@
-"""Array primitives in JAX. Loops are ``lax.scan``, so programs stay small and memory is reused from step to step."""
+"""Array primitives in JAX. Loops are ``lax.scan``: small programs, and memory that is reused from step to step."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jacgram.arrays.base import Arrays, Buffer
-from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
+from jacgram.arrays.host import host_free_bytes, host_name, least_seconds, usable_cores
 from jacgram.arrays.jax_products import contract
 
 
@@ -22,7 +21,7 @@ class JaxArrays(Arrays):
 
     @property
     def abreast(self) -> int:
-        return 2 if jax.default_backend() == "cpu" and (os.cpu_count() or 1) > 1 else 1
+        return 2 if jax.default_backend() == "cpu" and usable_cores() > 1 else 1
 
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         del buffer

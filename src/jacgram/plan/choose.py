@@ -177,26 +177,28 @@ def _abreast(problem: _Problem, best: Choice, device: Device, itemsize: int, all
 
     A compiled program starts at once what waits for nothing else, but the steps of a loop come in turn. In each, the
     rows of a side are made by one core, and then multiplied by all, in strips that need not divide among them: cores
-    wait. What the next slice has to do fills these gaps, as long as all stays in cache.
+    wait. What the next slice has to do fills these gaps, as long as the slices are small together.
     """
     label, formed = best.slice_label, problem.formed_bytes
     if label is None or best.tree is None or best.order != "rows" or best.loop_windows:
         return best
-    if not formed and best.peak_bytes > _ABREAST_BYTES:
+    if not formed and best.peak_bytes > _TOGETHER_BYTES:
         for smaller in _sliced(problem, best.tree, device, itemsize):
-            fits = smaller.slice_label == label and device.abreast * smaller.peak_bytes <= _ABREAST_BYTES
-            if fits and smaller.seconds <= _AS_FAST * best.seconds:
+            small = smaller.slice_label == label and device.abreast * smaller.peak_bytes <= _TOGETHER_BYTES
+            if small and smaller.seconds <= _AS_FAST * best.seconds:
                 best = smaller
                 break
-    each = best.peak_bytes - formed
-    together = device.abreast * each
-    enough = dict(problem.sizes)[label] // best.slice_size >= 2 * device.abreast
-    if not enough or formed + together > allowed_bytes or together > (_MUCH_BYTES if formed else _ABREAST_BYTES):
+    together = device.abreast * (best.peak_bytes - formed)
+    few = dict(problem.sizes)[label] // best.slice_size < 2 * device.abreast
+    if few or formed + together > allowed_bytes or together > (_BESIDE_FORMED_BYTES if formed else _TOGETHER_BYTES):
         return best
     return replace(best, abreast=device.abreast, peak_bytes=formed + together)
 
 
-_ABREAST_BYTES = 1 << 23  # slices that together are larger leave the caches that cores do not share
+# Slices at once, measured over random layers and in whole kernels. A slice that alone takes more is cut; one that takes
+# half of it to all is best as it is, by itself. Patches are read again by every slice, which is then not cut.
+_TOGETHER_BYTES = 1 << 23
+_BESIDE_FORMED_BYTES = 1 << 25
 _AS_FAST = 1.04
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
@@ -236,7 +238,7 @@ def _choice(
         seconds += times * device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes / times, alive))
         seconds += times * cost.turned_entries * itemsize / device.turns_per_s
         turned += times * cost.turned_entries * itemsize
-        peak = max(peak, alive + turned)
+        peak = max(peak, alive + turned + times * cost.reduced * itemsize)
         alive -= made.pop(step.left, 0) + made.pop(step.right, 0)
         made[base + position] = out_bytes
     dealt = dealt_label(problem.network, tree, whole, sizes, device.shares)

@@ -138,6 +138,7 @@ class Product:
         batch, m, n, k: its sizes.
         entries: of the left operand, the right one and the result.
         turned: of which are not laid out as matrices, and have to be copied first or last.
+        reduced: entries of operands that are first summed over what they have alone, when that is done.
     """
 
     batch: int
@@ -146,6 +147,7 @@ class Product:
     k: int
     entries: tuple[int, int, int]
     turned: tuple[bool, bool, bool] = (False, False, False)
+    reduced: int = 0
 
     @property
     def flops(self) -> int:
@@ -167,7 +169,9 @@ def product(step: Step, sizes: Mapping[Label, int]) -> Product:
     turned_left, turned_right, turned_out = groups.turned
     if groups.disagree:
         turned_left, turned_right = left <= right, right < left
-    return Product(batch, m, n, k, (left, right, size(step.out)), (turned_left, turned_right, turned_out))
+    alone = [size(labels) for labels in groups.alone]
+    reduced = sum(entries // lone for entries, lone in zip((left, right), alone, strict=True) if lone > 1)
+    return Product(batch, m, n, k, (left, right, size(step.out)), (turned_left, turned_right, turned_out), reduced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ class _Groups:
 
     Attributes:
         batch, m, n, k: labels of each.
+        alone: labels of each operand that nothing else has: they are summed first.
         turned: which of the operands and the result are no batch of matrices as they lie, transposed or not.
         disagree: both operands are, with the summed axes in different orders: the smaller gives way.
     """
@@ -184,6 +189,7 @@ class _Groups:
     m: tuple[Label, ...]
     n: tuple[Label, ...]
     k: tuple[Label, ...]
+    alone: tuple[tuple[Label, ...], tuple[Label, ...]]
     turned: tuple[bool, bool, bool]
     disagree: bool
 
@@ -197,7 +203,10 @@ def _groups(step: Step, ones: frozenset[Label]) -> _Groups:
     """
     left, right, out = step.left_labels, step.right_labels, step.out
     shared = [x for x in left if x in right]
-    gone = ones.union(x for x in (*left, *right) if x not in out and (x not in left or x not in right))
+    alone1, alone2 = (
+        tuple(x for x in own if x not in other and x not in out) for own, other in ((left, right), (right, left))
+    )
+    gone = ones.union(alone1, alone2)
     wide = [tuple(x for x in labels if x not in gone) for labels in (left, right, out)]
     batch = {x for x in wide[0] if x in right and x in out}
     summed = {x for x in wide[0] if x in right and x not in out}
@@ -209,6 +218,7 @@ def _groups(step: Step, ones: frozenset[Label]) -> _Groups:
         tuple(x for x in left if x not in right and x in out),
         tuple(x for x in right if x not in left and x in out),
         tuple(x for x in shared if x not in out),
+        (alone1, alone2),
         (turned[0], turned[1], not _is_matrices(wide[2], batch, {x for x in wide[2] if x not in left})),
         not any(turned) and in_groups[0] != in_groups[1],
     )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, final
 
 import torch
 from torch import nn
 
 from jacgram.frontends.torch.trees import Tree, unflatten
+from jacgram.frontends.torch.values import wide_copy
 
 
 class Program(Protocol):
@@ -38,6 +39,10 @@ class Program(Protocol):
         """Modules whose state a call may touch."""
         ...
 
+    def widened(self) -> Program:
+        """The same f for tensors in double precision."""
+        ...
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,10 @@ class OfInput:
     def modules(self) -> list[nn.Module]:
         """Modules that f holds."""
         return modules_of(self.f)
+
+    def widened(self) -> Program:
+        """Itself: what f holds is no business of ours."""
+        return self
 
 
 @final
@@ -82,6 +91,10 @@ class OfParams:
         """Modules that f holds."""
         return modules_of(self.f)
 
+    def widened(self) -> Program:
+        """Itself: what f holds is no business of ours."""
+        return self
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,10 @@ class OfModule:
 
     Buffers are replaced by copies, so that a module that writes to its buffers finds the same ones in each call, and
     the user's stay as they are.
+
+    Attributes:
+        names: parameters that the leaves stand for.
+        wide: whether all others, and buffers, are taken in double precision.
     """
 
     f: Any
@@ -97,19 +114,27 @@ class OfModule:
     names: tuple[str, ...]
     x_spec: Tree
     has_examples: bool = True
+    wide: bool = False
 
     def __call__(self, leaves: Sequence[Any], x: Sequence[Any]) -> Any:
         """The module at these leaves."""
         tree = unflatten(self.x_spec, x)
         owner, prefix = (self.module, "") if self.f is self.module else (_Caller(self.f, self.module), "module.")
-        state = {prefix + name: leaf for name, leaf in zip(self.names, leaves, strict=True)}
-        state |= {prefix + name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        copy = wide_copy if self.wide else torch.clone
+        state = {prefix + name: copy(buffer) for name, buffer in self.module.named_buffers()}
+        if self.wide:
+            state |= {prefix + name: wide_copy(value) for name, value in self.module.named_parameters()}
+        state |= {prefix + name: leaf for name, leaf in zip(self.names, leaves, strict=True)}
         args, kwargs = _arguments(owner, tree)
         return torch.func.functional_call(owner, state, args, kwargs)
 
     def modules(self) -> list[nn.Module]:
         """The module, and those that f holds."""
         return [self.module, *(part for part in modules_of(self.f) if part is not self.module)]
+
+    def widened(self) -> Program:
+        """With the module's buffers, and its parameters that are held fixed, in double precision."""
+        return replace(self, wide=True)
 
 
 class _Caller(nn.Module):
