@@ -94,6 +94,17 @@ def test_steps_at_once_are_the_same_steps(xp, framework, abreast):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("cores", "abreast"), [(1, 1), (2, 2), (64, 2)])
+def test_steps_run_at_once_where_there_are_cores_for_them(cores, abreast, monkeypatch):
+    jax = pytest.importorskip("jax")
+    from jacgram.arrays import jax as adapted
+
+    monkeypatch.setattr(adapted, "usable_cores", lambda: cores)
+    assert adapter("jax").abreast == (abreast if jax.default_backend() == "cpu" else 1)
+    pytest.importorskip("torch")
+    assert adapter("torch").abreast == 1
+
+
 def test_a_compiled_loop_has_the_steps_that_run_at_once():
     jax = pytest.importorskip("jax")
     xp = adapter("jax")

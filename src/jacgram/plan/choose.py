@@ -173,7 +173,7 @@ def _with_less_memory(problem: _Problem, best: Choice, device: Device, itemsize:
 
 
 def _abreast(problem: _Problem, best: Choice, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
-    """Slices of rows several at once, where that pays and fits; large ones in smaller slices, if these are as fast.
+    """Slices of rows several at once, where that pays and fits; large ones in smaller slices, if nearly as fast.
 
     A compiled program starts at once what waits for nothing else, but the steps of a loop come in turn. In each, the
     rows of a side are made by one core, and then multiplied by all, in strips that need not divide among them: cores
@@ -182,17 +182,18 @@ def _abreast(problem: _Problem, best: Choice, device: Device, itemsize: int, all
     label, formed = best.slice_label, problem.formed_bytes
     if label is None or best.tree is None or best.order != "rows" or best.loop_windows:
         return best
+    cut = best
     if not formed and best.peak_bytes > _TOGETHER_BYTES:
         for smaller in _sliced(problem, best.tree, device, itemsize):
             small = smaller.slice_label == label and device.abreast * smaller.peak_bytes <= _TOGETHER_BYTES
             if small and smaller.seconds <= _AS_FAST * best.seconds:
-                best = smaller
+                cut = smaller
                 break
-    together = device.abreast * (best.peak_bytes - formed)
-    few = dict(problem.sizes)[label] // best.slice_size < 2 * device.abreast
+    together = device.abreast * (cut.peak_bytes - formed)
+    few = dict(problem.sizes)[label] // cut.slice_size < 2 * device.abreast
     if few or formed + together > allowed_bytes or together > (_BESIDE_FORMED_BYTES if formed else _TOGETHER_BYTES):
         return best
-    return replace(best, abreast=device.abreast, peak_bytes=formed + together)
+    return replace(cut, abreast=device.abreast, peak_bytes=formed + together)
 
 
 # Slices at once, measured over random layers and in whole kernels. A slice that alone takes more is cut; one that takes

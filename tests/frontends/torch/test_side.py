@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import jacgram
 from frontends.torch.checks import FRONTEND, basis, check_described, check_uses, described
 from jacgram.errors import InteractingExamplesError, StructureError
 from kit import oracle, zoo
@@ -510,3 +511,22 @@ def test_backward_hooks_are_left_alone():
     assert not calls
     module(x).sum().backward()
     assert len(calls) == 2
+
+
+def test_a_buffer_that_params_name_is_a_leaf():
+    """Buffers are replaced by copies in each call, but not by those the leaves stand for."""
+
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("shift", torch.randn(3, dtype=torch.float64))
+            self.register_buffer("scale", torch.randn(3, dtype=torch.float64))
+
+        def forward(self, x):
+            return torch.tanh(self.scale * x + self.shift)
+
+    module, x, shift = Shifted(), torch.randn(4, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    f = lambda p, x: torch.tanh(module.scale * x + p)
+    kernel = jacgram.ntk(module, x, params={"shift": shift})
+    torch.testing.assert_close(kernel, jacgram.ntk(f, x, params=shift))
+    assert kernel.abs().max() > 0.01

@@ -116,7 +116,8 @@ def _device_of(leaves: Sequence[Any]) -> torch.device | None:
 def _of_module(f: Any, module: nn.Module, named: dict[str, Any]) -> _Variable:
     _check_names(module, named)
     names = list(named)
-    values = checked_tensors(names, list(named.values()), "params", next(module.parameters()).device)
+    device = _device_of([*module.parameters(), *module.buffers()])
+    values = checked_tensors(names, list(named.values()), "params", device)
     require_inexact(names, values, "params", _INTEGER_PARAMS)
     spec = Node(dict, tuple(names), tuple(range(len(names))), (Leaf(),) * len(names))
     return names, spec, values, lambda x_spec: OfModule(f, module, tuple(names), x_spec)

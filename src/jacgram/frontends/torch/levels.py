@@ -12,7 +12,6 @@ import torch
 from jacgram.frontends.torch.checks import Seen, state_of
 from jacgram.frontends.torch.products import first_line
 from jacgram.frontends.torch.recording import Level, found_uses
-from jacgram.frontends.torch.rounding import wrong_in_double
 from jacgram.frontends.torch.selfcheck import mismatched
 from jacgram.frontends.torch.values import dtype_of
 
@@ -111,8 +110,7 @@ def _left_over(trial: TorchSide, level: Level) -> tuple[tuple[int, str], ...]:
     """Leaves of which the recorded uses are not all, and why."""
     seeds = random_seeds(trial, 2)
     found = found_uses(trial, seeds, level)
-    wrong = wrong_in_double(trial, seeds, mismatched(trial, seeds, found.uses), level)
-    wrong = dict.fromkeys(wrong, _BY_ROWS) | found.unread
+    wrong = dict.fromkeys(mismatched(trial, seeds, found.uses), _BY_ROWS) | found.unread
     return tuple(sorted(wrong.items()))
 
 

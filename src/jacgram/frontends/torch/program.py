@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import torch
 from torch import nn
 
 from jacgram.frontends.torch.trees import Tree, unflatten
-from jacgram.frontends.torch.values import wide_copy
 
 
 class Program(Protocol):
@@ -39,10 +38,6 @@ class Program(Protocol):
         """Modules whose state a call may touch."""
         ...
 
-    def widened(self) -> Program:
-        """The same f for tensors in double precision."""
-        ...
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -61,10 +56,6 @@ class OfInput:
     def modules(self) -> list[nn.Module]:
         """Modules that f holds."""
         return modules_of(self.f)
-
-    def widened(self) -> Program:
-        """Itself: what f holds is no business of ours."""
-        return self
 
 
 @final
@@ -91,10 +82,6 @@ class OfParams:
         """Modules that f holds."""
         return modules_of(self.f)
 
-    def widened(self) -> Program:
-        """Itself: what f holds is no business of ours."""
-        return self
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -103,10 +90,6 @@ class OfModule:
 
     Buffers are replaced by copies, so that a module that writes to its buffers finds the same ones in each call, and
     the user's stay as they are.
-
-    Attributes:
-        names: parameters that the leaves stand for.
-        wide: whether all others, and buffers, are taken in double precision.
     """
 
     f: Any
@@ -114,27 +97,19 @@ class OfModule:
     names: tuple[str, ...]
     x_spec: Tree
     has_examples: bool = True
-    wide: bool = False
 
     def __call__(self, leaves: Sequence[Any], x: Sequence[Any]) -> Any:
         """The module at these leaves."""
         tree = unflatten(self.x_spec, x)
         owner, prefix = (self.module, "") if self.f is self.module else (_Caller(self.f, self.module), "module.")
-        copy = wide_copy if self.wide else torch.clone
-        state = {prefix + name: copy(buffer) for name, buffer in self.module.named_buffers()}
-        if self.wide:
-            state |= {prefix + name: wide_copy(value) for name, value in self.module.named_parameters()}
-        state |= {prefix + name: leaf for name, leaf in zip(self.names, leaves, strict=True)}
+        state = {prefix + name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        state |= {prefix + name: leaf for name, leaf in zip(self.names, leaves, strict=True)}  # it may be a buffer
         args, kwargs = _arguments(owner, tree)
         return torch.func.functional_call(owner, state, args, kwargs)
 
     def modules(self) -> list[nn.Module]:
         """The module, and those that f holds."""
         return [self.module, *(part for part in modules_of(self.f) if part is not self.module)]
-
-    def widened(self) -> Program:
-        """With the module's buffers, and its parameters that are held fixed, in double precision."""
-        return replace(self, wide=True)
 
 
 class _Caller(nn.Module):

@@ -23,7 +23,6 @@ from jacgram.frontends.torch.checks import Seen, state_of
 from jacgram.frontends.torch.identity import identity_shapes, identity_uses
 from jacgram.frontends.torch.levels import find_level, forget_level
 from jacgram.frontends.torch.recording import Found, Level, found_uses, shaped_uses
-from jacgram.frontends.torch.rounding import alike, wrong_in_double
 from jacgram.frontends.torch.selfcheck import mismatched
 
 if TYPE_CHECKING:
@@ -75,26 +74,19 @@ def _checked_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level) 
     if _checked.get(side.program.f, key):
         return found
     if _wrong(side, seeds, found, level):
-        looped = found_uses(side, seeds, level, looped=True)
-        wrong = _wrong(side, seeds, looped, level)
-        if not wrong:
-            return looped
-        if wrong_in_double(side, seeds, wrong, level, looped=True) or not alike(side, found.uses, looped.uses):
-            raise _changed(side, looped, wrong)
+        found = found_uses(side, seeds, level, looped=True)
+        if wrong := _wrong(side, seeds, found, level):
+            forget_level(side)
+            names = ", ".join(repr(side.paths[leaf]) for leaf in wrong[:3])
+            calls = ", ".join(dict.fromkeys(call[0] for call in _calls(found)))
+            raise UnsupportedError(
+                f"the recorded uses of {names} do not add up to autograd's own gradient for {side.n} examples, and did "
+                f"before: f has changed, or does other things with these examples (recorded: {calls}). Try again, or "
+                "use method=Materialize()."
+            )
+        return found
     _checked.put(side.program.f, key)
     return found
-
-
-def _changed(side: TorchSide, found: Found, wrong: Sequence[int]) -> UnsupportedError:
-    """What to raise where uses do not add up that did before; the level is found anew at the next use."""
-    forget_level(side)
-    names = ", ".join(repr(side.paths[leaf]) for leaf in wrong[:3])
-    calls = ", ".join(dict.fromkeys(call[0] for call in _calls(found)))
-    return UnsupportedError(
-        f"the recorded uses of {names} do not add up to autograd's own gradient for {side.n} examples, and did "
-        f"before: f has changed, or does other things with these examples (recorded: {calls}). Try again, or "
-        "use method=Materialize()."
-    )
 
 
 def _wrong(side: TorchSide, seeds: Sequence[torch.Tensor], found: Found, level: Level) -> list[int]:

@@ -27,12 +27,6 @@ def is_inexact(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
 
 
-def wide_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in double precision; of integers and booleans, as they are."""
-    wide = torch.complex128 if tensor.is_complex() else torch.float64
-    return tensor.detach().to(wide if is_inexact(tensor.dtype) else tensor.dtype, copy=True)
-
-
 def place(argument: str, path: str) -> str:
     """How messages name a leaf: the argument, and the path in it where there is one."""
     return f"{argument} leaf {path!r}" if path else argument
