@@ -84,18 +84,8 @@ def test_loops(xp, framework):
     np.testing.assert_array_equal(xp.to_numpy(skipped), [2])
 
 
-@pytest.mark.parametrize("abreast", [2, 3])
-def test_steps_at_once_are_the_same_steps(xp, framework, abreast):
-    x = array(framework, np.arange(12.0))
-    step = lambda start, carry: 2 * carry + xp.slice(x, 0, start, 2)
-    found, expected = (
-        xp.to_numpy(xp.fold(step, array(framework, np.zeros(2)), range(0, 10, 2), count)) for count in (abreast, 1)
-    )
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize(("cores", "abreast"), [(1, 1), (2, 2), (64, 2)])
-def test_steps_run_at_once_where_there_are_cores_for_them(cores, abreast, monkeypatch):
+@pytest.mark.parametrize(("cores", "abreast"), [(1, 1), (2, 4), (64, 4)])
+def test_parts_run_side_by_side_where_there_are_cores_for_them(cores, abreast, monkeypatch):
     jax = pytest.importorskip("jax")
     from jacgram.arrays import jax as adapted
 
@@ -105,11 +95,12 @@ def test_steps_run_at_once_where_there_are_cores_for_them(cores, abreast, monkey
     assert adapter("torch").abreast == 1
 
 
-def test_a_compiled_loop_has_the_steps_that_run_at_once():
-    jax = pytest.importorskip("jax")
-    xp = adapter("jax")
-    loop = lambda x: xp.fold(lambda at, c: c + xp.slice(x, 0, at, 1), np.zeros(1), range(8), 4)
-    assert "unroll=4" in str(jax.make_jaxpr(loop)(np.ones(8)))
+def test_laid_out_in_another_order(xp, framework):
+    x = RNG.standard_normal((2, 3, 4))
+    found = xp.lay_out(array(framework, x), (2, 0, 1))
+    np.testing.assert_array_equal(xp.to_numpy(found), x.transpose(2, 0, 1))
+    if framework == "torch":
+        assert found.is_contiguous()
 
 
 def test_vmap(xp, framework):

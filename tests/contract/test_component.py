@@ -253,42 +253,77 @@ def test_shares_dealt_out_to_cores(name, pattern, framework, monkeypatch):
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["dense", "dense used twice", "stacked weight", "rows and dense"])
-def test_slices_taken_at_once(name, framework):
-    """As many as come out even or not, with a ragged last one: the same block."""
-    n, xp = 4, adapter(framework)
+def _both_sides(name, pattern, n, framework):
+    """Of a model: its component, what is wanted, and its factors for two sides and for one with itself."""
+    xp = adapter(framework)
     shape, makers, _, _ = MODELS[name]
-    labels = Pattern.parse(PATTERNS[0]).fit((n, S), (n, S), examples=True)
+    labels = Pattern.parse(pattern).fit((n, S), (n, S), examples=True)
     want = wanted(labels, (n, S), (n, S), examples=True)
-    uses = [_native(xp, _uses(makers, n)) for _ in (1, 2)]
-    sides = tuple(Factors(own, (0, S), [int(np.prod(shape))]) for own in uses)
-    (component,) = components(*uses)
-    every = list(candidates(component, want, TYPICAL, 8))
-    plain = xp.to_numpy(contract(xp, component, every[0], want, sides, "float64", conjugate=False))
-    thin = next(c for c in every if c.slice_label is not None and c.slice_size == 1)
-    for choice, abreast in ((thin, 2), (thin, 3), (replace(thin, slice_size=2), 2)):
-        at_once = replace(choice, abreast=abreast)
-        found = xp.to_numpy(contract(xp, component, at_once, want, sides, "float64", conjugate=False))
-        np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-9 * np.abs(plain).max())
+    sides = [Factors(_native(xp, _uses(makers, n)), (0, S), [int(np.prod(shape))]) for _ in (1, 2)]
+    (component,) = components(sides[0].uses, sides[1].uses)
+    return xp, component, want, (tuple(sides), (sides[0], sides[0]))
 
 
-def test_slices_to_be_taken_at_once_are():
-    jax = pytest.importorskip("jax")
-    xp, n = adapter("jax"), 3
-    labels = Pattern.parse(PATTERNS[0]).fit((n, S), (n, S), examples=True)
+LOOPED = ["dense", "dense used twice", "dense with lone positions", "stacked weight", "convolution", "scale"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS[:2])
+@pytest.mark.parametrize("name", LOOPED)
+def test_rows_in_parts(name, pattern, framework):
+    """Even parts or not, of the whole and of slices, of two sides and of one with itself: the same block."""
+    xp, component, want, pairs = _both_sides(name, pattern, 4, framework)
+    every = [c for c in candidates(component, want, TYPICAL, 8) if c.order == "rows" and not c.loop_windows]
+    whole = next(c for c in every if c.slice_label is None and not c.by_example)
+    weights = sorted({x for f in component.left for x in (*(f.activation or ()), *f.cotangent) if x.startswith("w")})
+    assert weights
+    for sides in pairs:
+        plain = xp.to_numpy(contract(xp, component, whole, want, sides, "float64", conjugate=False))
+        for label in weights[:: 1 if framework == "torch" else 2]:
+            sliced = next(c for c in every if c.slice_label not in (None, label) and c.slice_size == 1)
+            for choice, parts in ((whole, 2), (sliced, 2), (sliced, 3)):
+                parted = replace(choice, parted=label, parts=parts)
+                for panels in (1, 2) if sides[0] is sides[1] else (1,):
+                    block = contract(xp, component, parted, want, sides, "float64", conjugate=False, panels=panels)
+                    _assert_triangle(xp.to_numpy(block), plain, want, panels)
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS[:2], "n i, m j -> m j n"])
+@pytest.mark.parametrize("name", LOOPED)
+def test_one_example_at_a_time(name, pattern, framework):
+    """Every order, of two sides, of one with itself and of its triangle: the same block."""
+    n = 4
+    shape, makers, _, _ = MODELS[name]
+    xp = adapter(framework)
+    labels = Pattern.parse(pattern).fit((n, S), (n, S), examples=True)
     want = wanted(labels, (n, S), (n, S), examples=True)
-    uses = _native(xp, [dense(n)])
-    (component,) = components(uses, uses)
-    sliced = next(c for c in candidates(component, want, TYPICAL, 8) if c.slice_label is not None and c.slice_size == 1)
+    made = [_uses(makers, n) for _ in (1, 2)]
+    native = [[_native(xp, [_summed(u, want.basis(k)) for u in uses]) for k in (1, 2)] for uses in made]
+    seeds = [(0, want.basis(k).shape[0]) for k in (1, 2)]
+    leaf = [int(np.prod(shape))]
+    two = Factors(native[0][0], seeds[0], leaf), Factors(native[1][1], seeds[1], leaf)
+    one = Factors(native[0][0], seeds[0], leaf)
+    (component,) = components(two[0].uses, two[1].uses)
+    every = [c for c in candidates(component, want, TYPICAL, 8) if c.by_example]
+    assert len(every) == 15
+    for sides in (two, (one, one)) if seeds[0] == seeds[1] else (two,):
+        plain = xp.to_numpy(
+            contract(xp, component, replace(every[0], by_example=False), want, sides, "float64", conjugate=False)
+        )
+        for choice in every[:: 1 if framework == "torch" else 6]:
+            for panels in (1, 2) if sides[0] is sides[1] else (1,):
+                block = contract(xp, component, choice, want, sides, "float64", conjugate=False, panels=panels)
+                _assert_triangle(xp.to_numpy(block), plain, want, panels)
 
-    def kernel(activation, cotangent, abreast):
-        own = [replace(uses[0], activation=activation, cotangent=cotangent)]
-        side, choice = Factors(own, (0, S), [20]), replace(sliced, abreast=abreast)
-        return contract(xp, component, choice, want, (side, side), "float64", conjugate=False)
 
-    for abreast in (1, 2):
-        traced = jax.make_jaxpr(kernel, static_argnums=2)(uses[0].activation, uses[0].cotangent, abreast)
-        assert f"unroll={abreast}" in str(traced)
+def _assert_triangle(found, whole, want, panels):
+    """As the whole from the diagonal panel on, and zero below."""
+    at = [want.block.index(want.example1), want.block.index(want.example2)]
+    found, whole = (np.moveaxis(array, at, (0, 1)) for array in (found, whole))
+    n = found.shape[0]
+    block = panel_size(n, panels)
+    above = np.arange(n)[None, :] >= block * (np.arange(n)[:, None] // block)
+    np.testing.assert_allclose(found[above], whole[above], rtol=1e-9, atol=1e-9 * np.abs(whole).max())
+    assert (found[~above] == 0).all()
 
 
 @pytest.mark.parametrize("shares", [1, 2])
@@ -305,6 +340,8 @@ def test_slices_differentiated_on_one_side(shares, monkeypatch):
     sides = Factors(followed, (0, S), [20]), Factors(other, (0, S), [20])
     (component,) = components(followed, other)
     choices = [c for c in candidates(component, want, replace(TYPICAL, shares=shares), 8) if c.order == "rows"]
+    choices += [replace(c, parted="w0", parts=2) for c in choices if c.slice_label == "w1"]
+    choices += [c for c in candidates(component, want, TYPICAL, 8) if c.by_example]
     assert any(c.slice_label is not None and (c.dealt is None) == (shares == 1) for c in choices)
     found = [
         torch.autograd.grad(

@@ -4,32 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from jacgram.core.patterns import Pattern
-from jacgram.core.uses import Einsum, Use
-from jacgram.core.views import View
 from jacgram.plan.assembly import assemble
 from jacgram.plan.choose import candidates, choose
-from jacgram.plan.components import components
 from jacgram.plan.dealing import dealt_label
 from jacgram.plan.device import TYPICAL, Device
-from jacgram.plan.wanted import wanted
+from kit.layers import layer
 
 ROWS, GRAMS = ((0, 1), (2, 3)), ((0, 2), (1, 3))
-
-
-class Shaped:
-    """An array of which the shape is all that is asked."""
-
-    def __init__(self, *shape):
-        self.shape = shape
-        self.dtype = "float32"
-
-
-def layer(n=16, t=32, i=128, k=512, s=10, pattern="n i, m j -> n m i j"):
-    use = Use(0, View.of((i, k)), Einsum(("t", "i"), ("t", "k"), ("i", "k")), Shaped(n, t, i), Shaped(n, s, t, k))
-    (component,) = components([use], [use])
-    labels = Pattern.parse(pattern).fit((n, s), (n, s), examples=True)
-    return component, wanted(labels, (n, s), (n, s), examples=True)
 
 
 def label(tree=ROWS, shares=2, chunk=None, **sizes):
@@ -76,7 +57,11 @@ def test_repeated_activations_are_working_memory(cut):
     component, want = layer()
 
     def rows(device):
-        every = [c for c in candidates(component, want, device, 4) if c.order == "rows" and c.slice_label == cut]
+        every = [
+            c
+            for c in candidates(component, want, device, 4)
+            if c.order == "rows" and c.slice_label == cut and not c.by_example
+        ]
         return {c.slice_size: c for c in every}
 
     alone, shared = rows(TYPICAL), rows(replace(TYPICAL, shares=2))

@@ -16,7 +16,6 @@ from jacgram.core.uses import Einsum, Gather, Identity, Use
 from jacgram.core.views import View
 from jacgram.errors import ArgumentError, BudgetError, UnsupportedError
 from jacgram.plan import make
-from jacgram.plan.choose import candidates, choose
 from jacgram.plan.device import TYPICAL, Device
 from jacgram.plan.make import make_plan
 from jacgram.plan.network import Product
@@ -135,68 +134,30 @@ def test_what_is_dealt_out_to_cores_is_in_the_plan():
     assert Plan.from_json(plan.to_json()) == plan
 
 
-def test_slices_at_once_are_in_the_plan():
-    plan = make_plan(layer(32), Structured(), GIB, replace(TYPICAL, abreast=2))
-    (leaf,) = plan.leaves[0]
-    assert leaf.choice.abreast == 2
-    assert f"{leaf.choice.slice_label} by {leaf.choice.slice_size}, 2 at once" in str(plan)
-    assert Plan.from_json(plan.to_json()) == plan
+def test_parts_and_loops_over_examples_are_in_the_plan():
+    parted = make_plan(layer(32), Structured(), GIB, replace(TYPICAL, abreast=4))
+    (leaf,) = parted.leaves[0]
+    assert leaf.choice.parts == 4
+    assert f"{leaf.choice.slice_label} by {leaf.choice.slice_size}, w0 in 4 parts" in str(parted)
+    looped = make_plan(layer(32, i=512, k=128), Structured(), GIB, TYPICAL)
+    assert "(((a1 a2) g1) g2)  example by example" in str(looped)
+    for plan in (parted, looped):
+        assert Plan.from_json(plan.to_json()) == plan
 
 
 def layer(n, t=32, i=128, k=512):
     return task(n, n, 10, [dense_use(0, t, i, k, 10)], [(i, k)])
 
 
-def chosen(made, abreast, allowed=GIB):
-    return choose(made.components[0], made.pairs[0].wanted, replace(TYPICAL, abreast=abreast), 4, allowed)
-
-
-def test_slices_at_once_count_each_and_keep_to_the_budget():
-    one, two, narrow = chosen(layer(32), 1), chosen(layer(32), 2), chosen(layer(32), 2, 5 << 20)
-    assert (one.abreast, two.abreast, narrow.abreast) == (1, 2, 1)
-    every = candidates(layer(32).components[0], layer(32).pairs[0].wanted, TYPICAL, 4)
-    by_size = {(c.order, c.slice_label, c.slice_size): c.peak_bytes for c in every}
-    assert two.peak_bytes == 2 * by_size[two.order, two.slice_label, two.slice_size]
-    assert narrow.peak_bytes <= 5 << 20
-
-
-@pytest.mark.parametrize("t", [8, 32, 64])
-@pytest.mark.parametrize("n", [4, 8, 16, 32])
-def test_slices_at_once_are_smaller_where_they_would_be_large(n, t):
-    for i, k in ((16, 512), (64, 256), (128, 512)):
-        one, two = chosen(layer(n, t, i, k), 1), chosen(layer(n, t, i, k), 2)
-        assert two.seconds <= 1.04 * one.seconds
-        if one.slice_label is None or one.peak_bytes <= 1 << 23:
-            assert (one.slice_label, one.slice_size) == (two.slice_label, two.slice_size)
-        elif two.abreast == 2 and one.order == "rows":
-            assert two.peak_bytes <= 1 << 23
-            assert two.slice_size < one.slice_size
-
-
-def test_what_is_fastest_whole_stays_whole():
-    small = layer(24, 8, 48, 48)
-    one = chosen(small, 1)
-    assert one.slice_label is None
-    assert one.peak_bytes > 4 << 20
-    assert one == chosen(small, 2)
-
-
-def test_loops_of_few_slices_take_one_at_a_time():
-    few, many = chosen(layer(4, 32, 8, 512), 2), chosen(layer(8, 16, 64, 512), 2)
-    assert 512 // few.slice_size == 2
-    assert 2 * few.peak_bytes <= 1 << 23, "it is not for their size"
-    assert (few.abreast, many.abreast) == (1, 2)
-
-
-def test_plans_and_figures_from_before_slices_at_once_are_read():
+def test_plans_and_figures_from_before_parts_are_read():
     plan = make_plan(layer(8), Structured(), GIB, TYPICAL)
-    assert Plan.from_json(_without_abreast(plan)) == plan
-    assert Device.from_json(_without_abreast(TYPICAL)) == TYPICAL
+    assert Plan.from_json(_without(plan, "parted", "parts", "by_example")) == plan
+    assert Device.from_json(_without(TYPICAL, "abreast")) == TYPICAL
 
 
-def _without_abreast(written):
+def _without(written, *names):
     def drop(fields):
-        return {key: value for key, value in fields.items() if key != "abreast"}
+        return {key: value for key, value in fields.items() if key not in names}
 
     return json.dumps(json.loads(written.to_json(), object_hook=drop))
 

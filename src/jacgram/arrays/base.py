@@ -45,7 +45,7 @@ class Arrays(ABC):
 
     @property
     def abreast(self) -> int:
-        """Steps of a loop that are best taken at once, where their products run side by side; 1 where they do not."""
+        """Parts of a slice that are best contracted side by side, where products run so; 1 where they do not."""
         return 1
 
     @abstractmethod
@@ -85,6 +85,10 @@ class Arrays(ABC):
     @abstractmethod
     def transpose(self, array: Any, order: Sequence[int]) -> Any:
         """Axes in a new order."""
+
+    @abstractmethod
+    def lay_out(self, array: Any, order: Sequence[int]) -> Any:
+        """Axes in a new order, in memory too where that can be told."""
 
     @abstractmethod
     def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
@@ -131,11 +135,8 @@ class Arrays(ABC):
         """``left == right`` under broadcasting, as zeros and ones of a dtype."""
 
     @abstractmethod
-    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int], abreast: int = 1) -> Any:
-        """``carry = body(start, carry)`` for each start in turn; the last carry.
-
-        Of ``abreast`` steps, what does not wait for the carry may run at once, where a framework does such things.
-        """
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
+        """``carry = body(start, carry)`` for each start in turn; the last carry."""
 
     @abstractmethod
     def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:

@@ -21,7 +21,7 @@ class JaxArrays(Arrays):
 
     @property
     def abreast(self) -> int:
-        return 2 if jax.default_backend() == "cpu" and usable_cores() > 1 else 1
+        return 4 if jax.default_backend() == "cpu" and usable_cores() > 1 else 1
 
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         del buffer
@@ -46,6 +46,9 @@ class JaxArrays(Arrays):
 
     def transpose(self, array: Any, order: Sequence[int]) -> Any:
         return jnp.transpose(array, tuple(order))
+
+    def lay_out(self, array: Any, order: Sequence[int]) -> Any:
+        return self.transpose(array, order)
 
     def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
         return arrays[0] if len(arrays) == 1 else jnp.concatenate(list(arrays), axis)
@@ -92,14 +95,14 @@ class JaxArrays(Arrays):
     def equal(self, left: Any, right: Any, dtype: str) -> Any:
         return (left == right).astype(dtype)
 
-    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int], abreast: int = 1) -> Any:
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
         if len(starts) == 1:
             return body(starts[0], initial)
 
         def step(carry: Any, start: Any) -> tuple[Any, None]:
             return body(start, carry), None
 
-        return jax.lax.scan(step, initial, np.asarray(starts), unroll=abreast)[0]
+        return jax.lax.scan(step, initial, np.asarray(starts))[0]
 
     def collect(self, body: Callable[[Any], list[Any]], starts: Sequence[int]) -> list[Any]:
         if len(starts) == 1:

@@ -21,6 +21,8 @@ def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
     batch = [x for x in first if x in second and x in out]
     summed = [x for x in first if x in second and x not in out]
     rows, columns = ([x for x in term if x in out and x not in batch] for term in (first, second))
+    if rows and columns and list(out) == [*batch, *columns, *rows]:
+        return contract(f"{second},{first}->{out}", right, left)  # so that the product is not to be transposed
     place1, place2 = _summed_place(first, batch, rows, summed), _summed_place(second, batch, columns, summed)
     labels = (*batch, *rows, *columns)
     if place1 is None or place2 is None or sorted(out) != sorted(labels) or len({*first}) < len(first):

@@ -23,7 +23,7 @@ from jacgram.arrays.base import Arrays
 from jacgram.arrays.host import others_busy_s
 from jacgram.plan.device import Device, Table
 
-_VERSION = 12
+_VERSION = 13
 _DISTURBED = 0.25  # share of the machine that others take, beyond which figures are not kept for good
 _PROVISIONAL_S = 3600  # how long they are kept then
 _ROUNDS = 2  # of everything, for what disturbs a measurement comes and goes

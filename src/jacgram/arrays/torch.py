@@ -86,6 +86,9 @@ class TorchArrays(Arrays):
     def transpose(self, array: Any, order: Sequence[int]) -> Any:
         return array.permute(tuple(order))
 
+    def lay_out(self, array: Any, order: Sequence[int]) -> Any:
+        return array.permute(tuple(order)).contiguous()
+
     def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
         return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), axis)
 
@@ -136,8 +139,7 @@ class TorchArrays(Arrays):
     def equal(self, left: Any, right: Any, dtype: str) -> Any:
         return (left == right).to(getattr(torch, dtype))
 
-    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int], abreast: int = 1) -> Any:
-        del abreast
+    def fold(self, body: Callable[[Any, Any], Any], initial: Any, starts: Sequence[int]) -> Any:
         carry = initial
         for start in starts:
             carry = body(start, carry)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.arrays.base import Buffer
 from jacgram.contract import operands
+from jacgram.contract.by_example import by_example
 from jacgram.contract.dealing import SHARE, deal
 from jacgram.contract.labelled import Labelled, Shared, einsum
 from jacgram.contract.panels import in_panels
 from jacgram.contract.rows import Part, side_rows
+from jacgram.contract.steps import Buffers, take_steps
 from jacgram.contract.windows import offsets
 from jacgram.core.uses import Conv, Use
 from jacgram.plan.assembly import Assembly, Stack, assemble
 from jacgram.plan.choose import Choice
 from jacgram.plan.components import Component, Form
-from jacgram.plan.network import Step, Tree, steps
+from jacgram.plan.network import Tree, steps
 from jacgram.plan.triangle import Triangle
 from jacgram.plan.wanted import Wanted
 
@@ -138,12 +140,15 @@ def _sliced(
     triangle: Triangle,
     buffers: Buffers,
 ) -> Any:
+    if choice.by_example:
+        return by_example(xp, assembly.network, tree, every, wanted, triangle, buffers)
+    parts = _parts(xp, choice, every, dict(assembly.sizes))
+
     def run(start: Any, size: int) -> Any:
-        label = choice.slice_label
-        shared = Shared() if triangle.one else None
-        cut = every if label is None else [_cut(xp, x, label, start, size, shared) for x in every]
-        met = _meet(xp, cut, assembly, dtype) if component.form is Form.TABLE else cut
-        return _run(xp, assembly, tree, met, wanted, triangle, shared, buffers)
+        label, cuts = choice.slice_label, Shared()
+        cut = parts if label is None else [[cuts.slice(xp, x, label, start, size) for x in part] for part in parts]
+        met = [_meet(xp, part, assembly, dtype) for part in cut] if component.form is Form.TABLE else cut
+        return _run(xp, assembly, tree, met, wanted, triangle, buffers)
 
     size = dict(assembly.sizes)[choice.slice_label] if choice.slice_label else 0
     return accumulate(xp, run, size, choice, wanted, dtype, every[-1].array)
@@ -159,7 +164,7 @@ def accumulate(
     whole = size // chunk
     zeros = xp.zeros(wanted.block_shape, dtype, like)
     starts = [chunk * i for i in range(whole)]
-    total = xp.fold(lambda start, carry: carry + run(start, chunk), zeros, starts, choice.abreast)
+    total = xp.fold(lambda start, carry: carry + run(start, chunk), zeros, starts)
     return total + run(whole * chunk, size - whole * chunk) if size % chunk else total
 
 
@@ -178,74 +183,52 @@ def _spread(xp: Arrays, index: Labelled, labels: Sequence[str]) -> Any:
     return xp.reshape(arranged, [sizes.get(label, 1) for label in labels])
 
 
-def _cut(xp: Arrays, operand: Labelled, label: str, start: Any, size: int, shared: Shared | None) -> Labelled:
-    return operand.slice(xp, label, start, size) if shared is None else shared.slice(xp, operand, label, start, size)
+def _parts(
+    xp: Arrays, choice: Choice, every: Sequence[Labelled], sizes: Mapping[str, int]
+) -> Sequence[Sequence[Labelled]]:
+    """The operands of each part, which together are the whole."""
+    label = choice.parted
+    if label is None:
+        return [every]
+    ends = [sizes[label] * number // choice.parts for number in range(choice.parts + 1)]
+    found: list[list[Labelled]] = []
+    for start, end in pairwise(ends):
+        cuts = Shared()  # what stands for both sides still does
+        found.append([cuts.slice(xp, x, label, start, end - start) for x in every])
+    return found
 
 
 def _run(
     xp: Arrays,
     assembly: Assembly,
     tree: Tree,
-    every: Sequence[Labelled],
+    parts: Sequence[Sequence[Labelled]],
     wanted: Wanted,
     triangle: Triangle,
-    shared: Shared | None,
     buffers: Buffers,
 ) -> Any:
+    """The sum of what the order makes of each part's operands."""
     todo = steps(assembly.network, tree)
-    arrays: list[Labelled | None] = [*every, *(None for _ in todo)]
+    shared = Shared() if triangle.one else None
+    every: list[list[Labelled | None]] = [[*part, *(None for _ in todo)] for part in parts]
     own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
     joint = [position for position in range(len(todo)) if position not in own]
-    _steps(xp, todo, own, arrays, shared, buffers)
+    for number, arrays in enumerate(every):
+        take_steps(xp, todo, own, arrays, shared, buffers, number)
 
     def panel(cut: Callable[[Labelled], Labelled]) -> Any:
-        # With a single panel nothing is cut, and an eager framework frees what no later step reads.
-        inner = arrays if triangle.panels == 1 else [None if x is None else cut(x) for x in arrays]
-        _steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers)
-        result = inner[-1]
-        assert result is not None
-        return xp.sum(result.array, [0]) if SHARE in result.labels else result.array
+        total = None
+        for number, arrays in enumerate(every):
+            # With a single panel nothing is cut, and an eager framework frees what no later step reads.
+            inner = arrays if triangle.panels == 1 else [None if x is None else cut(x) for x in arrays]
+            take_steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers, number)
+            result = inner[-1]
+            assert result is not None
+            block = xp.sum(result.array, [0]) if SHARE in result.labels else result.array
+            total = block if total is None else total + block
+        return total
 
     return in_panels(xp, triangle, wanted, panel)
-
-
-class Buffers:
-    """Memory of each step of an order but the last, from one slice, panel or window offset to the next.
-
-    None where something is differentiated with respect to any of these arrays: results are then needed again.
-    """
-
-    def __init__(self, xp: Arrays, arrays: Sequence[Any]) -> None:
-        self._xp = xp
-        self._arrays = arrays
-        self._of: dict[int, Buffer | None] = {}
-
-    def at(self, position: int, count: int) -> Buffer | None:
-        """Memory of one of ``count`` steps."""
-        if position == count - 1:
-            return None
-        if position not in self._of:
-            self._of[position] = self._xp.buffer(self._arrays)
-        return self._of[position]
-
-
-def _steps(
-    xp: Arrays,
-    todo: Sequence[Step],
-    positions: Sequence[int],
-    arrays: list[Labelled | None],
-    shared: Shared | None,
-    buffers: Buffers,
-) -> None:
-    """Takes these steps, each result in its place; operands are dropped as they are used up."""
-    given = len(arrays) - len(todo)
-    multiply = einsum if shared is None else shared.einsum
-    for position in positions:
-        step = todo[position]
-        left, right = arrays[step.left], arrays[step.right]
-        assert left is not None and right is not None
-        arrays[step.left] = arrays[step.right] = None
-        arrays[given + position] = multiply(xp, step.out, left, right, buffer=buffers.at(position, len(todo)))
 
 
 def _rows_product(

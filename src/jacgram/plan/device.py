@@ -35,7 +35,7 @@ class Device:
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
             is not so dealt out.
-        abreast: steps of a loop that are best taken at once, where products run side by side; 1 where they do not.
+        abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not.
 
     Example:
         >>> import jacgram

@@ -48,8 +48,9 @@ def _summary(plan: Plan) -> str:
 
 def _row(leaf: LeafPlan) -> tuple[str, ...]:
     choice = leaf.choice
-    slices = "whole" if choice.slice_label is None else f"{choice.slice_label} by {choice.slice_size}"
-    slices += "" if choice.abreast == 1 else f", {choice.abreast} at once"
+    whole = "example by example" if choice.by_example else "whole"
+    slices = whole if choice.slice_label is None else f"{choice.slice_label} by {choice.slice_size}"
+    slices += "" if choice.parted is None else f", {choice.parted} in {choice.parts} parts"
     slices += "" if choice.dealt is None else f", {choice.shares} shares of {choice.dealt}"
     uses = "+".join(leaf.kinds) + (" (fallback)" if leaf.fallbacks else "")
     order = choice.order + (", window by window" if choice.loop_windows else "")

@@ -52,8 +52,10 @@ class Triangle:
         """How often a step is taken, and the sizes of an average panel."""
         if self.panels < 2 or self.rows is None or self.columns is None or len(step.sides) < 2:
             return 1, sizes
-        block = panel_size(sizes[self.rows], self.panels)
-        return self.panels, {**sizes, self.rows: block, self.columns: math.ceil(sizes[self.columns] * self.share)}
+        found = {**sizes, self.rows: panel_size(sizes[self.rows], self.panels)}
+        if self.columns in sizes:  # they are not where side 2's examples are taken one at a time
+            found[self.columns] = math.ceil(sizes[self.columns] * self.share)
+        return self.panels, found
 
     def ranges(self, n: int) -> list[tuple[int, int]]:
         """First example and number of examples of each panel of side 1."""

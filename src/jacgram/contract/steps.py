@@ -1,0 +1,51 @@
+"""Takes the steps of an order, in memory that is used again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jacgram.arrays import Arrays
+from jacgram.arrays.base import Buffer
+from jacgram.contract.labelled import Labelled, Shared, einsum
+from jacgram.plan.network import Step
+
+
+class Buffers:
+    """Memory of each step of an order but the last, from one slice, panel or window offset to the next.
+
+    None where something is differentiated with respect to any of these arrays: results are then needed again.
+    """
+
+    def __init__(self, xp: Arrays, arrays: Sequence[Any]) -> None:
+        self._xp = xp
+        self._arrays = arrays
+        self._of: dict[tuple[int, int], Buffer | None] = {}
+
+    def at(self, position: int, count: int, part: int) -> Buffer | None:
+        """Memory of one of ``count`` steps for one of the parts."""
+        if position == count - 1:
+            return None
+        if (position, part) not in self._of:
+            self._of[position, part] = self._xp.buffer(self._arrays)
+        return self._of[position, part]
+
+
+def take_steps(
+    xp: Arrays,
+    todo: Sequence[Step],
+    positions: Sequence[int],
+    arrays: list[Labelled | None],
+    shared: Shared | None,
+    buffers: Buffers,
+    part: int,
+) -> None:
+    """Takes these steps, each result in its place; operands are dropped as they are used up."""
+    given = len(arrays) - len(todo)
+    multiply = einsum if shared is None else shared.einsum
+    for position in positions:
+        step = todo[position]
+        left, right = arrays[step.left], arrays[step.right]
+        assert left is not None and right is not None
+        arrays[step.left] = arrays[step.right] = None
+        arrays[given + position] = multiply(xp, step.out, left, right, buffer=buffers.at(position, len(todo), part))
