@@ -264,6 +264,22 @@ def _both_sides(name, pattern, n, framework):
     return xp, component, want, (tuple(sides), (sides[0], sides[0]))
 
 
+@pytest.mark.parametrize(("panels", "products"), [(1, 1 + 1), (2, 2 + 3), (4, 4 + 10)])
+def test_blocks_of_a_triangle_are_made_once_each(panels, products):
+    """In JAX, where part of an array is a copy: of four examples, the rows of each block and each pair of blocks."""
+    jax = pytest.importorskip("jax")
+    xp, component, want, (_, one) = _both_sides("dense", PATTERNS[0], 4, "jax")
+    rows = next(c for c in candidates(component, want, TYPICAL, 8) if c.order == "rows" and c.slice_label is None)
+
+    def kernel(activation, cotangent):
+        own = [replace(one[0].uses[0], activation=activation, cotangent=cotangent)]
+        side = replace(one[0], uses=own)
+        return contract(xp, component, rows, want, (side, side), "float64", conjugate=False, panels=panels)
+
+    traced = str(jax.make_jaxpr(kernel)(one[0].uses[0].activation, one[0].uses[0].cotangent))
+    assert traced.count("dot_general[") == products
+
+
 LOOPED = ["dense", "dense used twice", "dense with lone positions", "stacked weight", "convolution", "scale"]
 
 

@@ -152,7 +152,9 @@ def layer(n, t=32, i=128, k=512):
 def test_plans_and_figures_from_before_parts_are_read():
     plan = make_plan(layer(8), Structured(), GIB, TYPICAL)
     assert Plan.from_json(_without(plan, "parted", "parts", "by_example")) == plan
-    assert Device.from_json(_without(TYPICAL, "abreast")) == TYPICAL
+    assert Device.from_json(_without(TYPICAL, "abreast", "views")) == TYPICAL
+    copying = replace(TYPICAL, views=False)
+    assert Device.from_json(copying.to_json()) == copying
 
 
 def _without(written, *names):

@@ -44,6 +44,11 @@ class Arrays(ABC):
         return 1
 
     @property
+    def views(self) -> bool:
+        """Whether part of an array is taken without a copy."""
+        return True
+
+    @property
     def abreast(self) -> int:
         """Parts of a slice that are best contracted side by side, where products run so; 1 where they do not."""
         return 1

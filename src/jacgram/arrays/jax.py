@@ -20,6 +20,10 @@ class JaxArrays(Arrays):
     name = "jax"
 
     @property
+    def views(self) -> bool:
+        return False
+
+    @property
     def abreast(self) -> int:
         return 4 if jax.default_backend() == "cpu" and usable_cores() > 1 else 1
 

@@ -83,6 +83,7 @@ def measure(xp: Arrays, name: str) -> Device:
         reused_bytes=xp.reused_bytes,
         pass_bytes=xp.pass_bytes,
         shares=xp.shares,
+        views=xp.views,
         abreast=xp.abreast,
         batched_flops_per_s=2 * small.size * small.shape[-1] / small_s,
     )

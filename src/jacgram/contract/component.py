@@ -12,7 +12,7 @@ from jacgram.contract import operands
 from jacgram.contract.by_example import by_example
 from jacgram.contract.dealing import SHARE, deal
 from jacgram.contract.labelled import Labelled, Shared, einsum
-from jacgram.contract.panels import in_panels
+from jacgram.contract.panels import block_of, in_blocks, in_panels
 from jacgram.contract.rows import Part, side_rows
 from jacgram.contract.steps import Buffers, take_steps
 from jacgram.contract.windows import offsets
@@ -20,7 +20,7 @@ from jacgram.core.uses import Conv, Use
 from jacgram.plan.assembly import Assembly, Stack, assemble
 from jacgram.plan.choose import Choice
 from jacgram.plan.components import Component, Form
-from jacgram.plan.network import Tree, steps
+from jacgram.plan.network import Network, Step, Tree, steps
 from jacgram.plan.triangle import Triangle
 from jacgram.plan.wanted import Wanted
 
@@ -55,7 +55,8 @@ def contract(
 
     With ``conjugate``, side 2's rows enter conjugated: J1 J2ᴴ. With several ``panels``, entries below them are zero.
     """
-    triangle = Triangle.of(wanted, panels, one=_is_one(component, sides))
+    blocks = not xp.views and component.form is Form.NETWORK
+    triangle = Triangle.of(wanted, panels, one=_is_one(component, sides), blocks=blocks)
     if choice.tree is None:
         return _rows_product(xp, component, choice, wanted, sides, dtype, triangle, conjugate=conjugate)
     assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
@@ -209,6 +210,8 @@ def _run(
 ) -> Any:
     """The sum of what the order makes of each part's operands."""
     todo = steps(assembly.network, tree)
+    if triangle.blocks:
+        return _in_blocks(xp, assembly.network, todo, parts, wanted, triangle, buffers)
     shared = Shared() if triangle.one else None
     every: list[list[Labelled | None]] = [[*part, *(None for _ in todo)] for part in parts]
     own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
@@ -229,6 +232,42 @@ def _run(
         return total
 
     return in_panels(xp, triangle, wanted, panel)
+
+
+def _in_blocks(
+    xp: Arrays,
+    network: Network,
+    todo: Sequence[Step],
+    parts: Sequence[Sequence[Labelled]],
+    wanted: Wanted,
+    triangle: Triangle,
+    buffers: Buffers,
+) -> Any:
+    """The same, of the examples of each block what a side has of its own, and then of each pair of blocks."""
+    shared = Shared() if triangle.one else None
+    sides = [*(frozenset(name) & {"1", "2"} for name in network.names), *(step.sides for step in todo)]
+    own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
+    joint = [position for position in range(len(todo)) if position not in own]
+    blocks: list[list[list[Labelled | None]]] = []
+    for start, size in triangle.ranges(dict(wanted.sizes)[triangle.rows or ""]):
+        cuts: list[list[Labelled | None]] = []
+        for number, part in enumerate(parts):
+            same = Shared()
+            cuts.append([*(block_of(xp, triangle, x, start, size, same) for x in part), *(None for _ in todo)])
+            take_steps(xp, todo, own, cuts[-1], shared, buffers, len(blocks) * len(parts) + number)
+        blocks.append(cuts)
+
+    def pair(i: int, j: int) -> Any:
+        total = None
+        for number, (left, right) in enumerate(zip(blocks[i], blocks[j], strict=True)):
+            inner = [x if "1" in side else y for x, y, side in zip(left, right, sides, strict=True)]
+            take_steps(xp, todo, joint, inner, None, buffers, number)
+            result = inner[-1]
+            assert result is not None
+            total = result.array if total is None else total + result.array
+        return total
+
+    return in_blocks(xp, triangle, wanted, pair)
 
 
 def _rows_product(

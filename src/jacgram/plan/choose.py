@@ -135,19 +135,32 @@ def _with_less_memory(problem: Problem, best: Choice, device: Device, itemsize: 
 
 def _in_parts(problem: Problem, best: Choice, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
     """Rows in parts, in the largest slices that are good for it, if nearly as fast; as they were where none are."""
-    if best.order != "rows" or best.tree is None or best.loop_windows:
+    triangle = problem.triangle
+    parts = device.abreast // (triangle.panels if triangle.blocks else 1)  # pairs of blocks are side by side already
+    if best.order != "rows" or best.tree is None or best.loop_windows or parts < 2:
         return best
+    found: list[Choice] = []
+    for choice in (_choice(problem, best.tree, device, itemsize), *_sliced(problem, best.tree, device, itemsize)):
+        if best.slice_label not in (None, choice.slice_label) or choice.seconds > _AS_FAST * best.seconds:
+            continue
+        if in_parts_is_worth_it(choice.peak_bytes - problem.formed_bytes):
+            found += _in(problem, choice, parts, itemsize)
+    fitting = [choice for choice in found if choice.peak_bytes <= allowed_bytes]
+    if not fitting:
+        return best
+    label = min(fitting, key=lambda c: c.seconds).slice_label
+    chosen = max((c for c in fitting if c.slice_label == label), key=lambda c: c.peak_bytes)
+    return replace(chosen, seconds=best.seconds)  # parts are taken for being faster, not slower
+
+
+def _in(problem: Problem, choice: Choice, parts: int, itemsize: int) -> list[Choice]:
+    """The choice in so many parts, if there is an axis for it."""
     sizes = dict(problem.sizes)
-    label = parted_label(problem.network, sizes, best.slice_label, device.abreast)
+    label = parted_label(problem.network, sizes, choice.slice_label, parts)
     if label is None:
-        return best
-    beside = parts_entries(problem.network, sizes, label, device.abreast) * itemsize
-    same = (c for c in _sliced(problem, best.tree, device, itemsize) if c.slice_label == best.slice_label)
-    for choice in (_choice(problem, best.tree, device, itemsize), *same) if best.slice_label else (best,):
-        worth = in_parts_is_worth_it(choice.peak_bytes - problem.formed_bytes)
-        if worth and choice.peak_bytes + beside <= allowed_bytes and choice.seconds <= _AS_FAST * best.seconds:
-            return replace(choice, parted=label, parts=device.abreast, peak_bytes=choice.peak_bytes + beside)
-    return best
+        return []
+    beside = parts_entries(problem.network, sizes, label, parts) * itemsize
+    return [replace(choice, parted=label, parts=parts, peak_bytes=choice.peak_bytes + beside)]
 
 
 _AS_FAST = 1.04  # slices that are taken in parts may be slower by so much if they were not
@@ -176,7 +189,9 @@ def _choice(
         out_bytes = times * cost.entries[2] * itemsize
         alive += out_bytes
         flops += rounds * cost.flops
-        reads_s = _reads_s(step, cost.entries[:2], slices, base, alive, itemsize, device, copied=times > 1)
+        reads_s = _reads_s(
+            step, cost.entries[:2], slices, base, alive, itemsize, device, cut=times > 1, blocks=problem.triangle.blocks
+        )
         seconds += rounds * device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes / times, alive))
         seconds += rounds * cost.turned_entries * itemsize / device.turns_per_s
         turned += times * cost.turned_entries * itemsize
@@ -234,17 +249,19 @@ def _reads_s(
     itemsize: int,
     device: Device,
     *,
-    copied: bool,
+    cut: bool,
+    blocks: bool,
 ) -> float:
     """Time to read a step's operands; the first ``base`` are the network's own, others among what is alive."""
     seconds, label = 0.0, slices.label
     for operand, labels, count in zip(
         (step.left, step.right), (step.left_labels, step.right_labels), entries, strict=True
     ):
-        # An operand of the network lies where it was made, however thinly sliced. Slices and panels are copied.
+        # An operand of the network lies where it was made, however thinly sliced. Slices and panels are copied, and
+        # blocks are not, which are made by themselves.
         given = operand < base
         lies_in = math.prod(slices.whole[x] for x in labels) * itemsize if given else alive_bytes
-        copies = 3 if copied or (given and label in labels) else 1
+        copies = 3 if (cut and (given or not blocks)) or (given and label in labels) else 1
         if given and label is not None and label == labels[-1]:
             copies *= max(_LINE_BYTES / (slices.chunk * itemsize), 1)  # memory is read by the line, however little
         seconds += copies * device.copy_s(count * itemsize, lies_in)

@@ -35,6 +35,7 @@ class Device:
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
             is not so dealt out.
+        views: whether part of an array is taken without a copy.
         abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not.
 
     Example:
@@ -54,6 +55,7 @@ class Device:
     batched_flops_per_s: float = 0.0
     pass_bytes: float = 6.0 * 2**20
     shares: int = 1
+    views: bool = True
     abreast: int = 1
 
     @property
@@ -93,7 +95,8 @@ class Device:
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
         numbers = {key: float(fields[key]) for key in _NUMBERS if key in fields}
         counts = {key: int(fields[key]) for key in ("shares", "abreast") if key in fields}
-        return Device(str(fields["name"]), products, copies, sums=sums, **numbers, **counts)
+        views = bool(fields.get("views", True))
+        return Device(str(fields["name"]), products, copies, sums=sums, views=views, **numbers, **counts)
 
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")

@@ -155,7 +155,7 @@ def _tiled(
         wanted = pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile)
         block = math.prod(wanted.block_shape) * size
         allowed = max(budget_bytes - held_bytes - 2 * block, 0)
-        triangle = Triangle.of(wanted, panels, one=panels > 0 and pair.output1 == pair.output2)
+        triangle = Triangle.of(wanted, panels, one=panels > 0 and pair.output1 == pair.output2, blocks=not device.views)
         chosen = tuple(
             _leaf_plan(task, position, component, choose(component, wanted, device, size, allowed, triangle))
             for position, component in enumerate(task.components)
