@@ -68,7 +68,7 @@ def options(shape, figures):
     chosen = choose(component, shape.wanted, figures, ITEMSIZE, MOST_BYTES)
     best = {}
     for choice in candidates(component, shape.wanted, figures, ITEMSIZE):
-        key = choice.tree, choice.slice_label is None
+        key = choice.tree, choice.slice_label is None, choice.by_example
         if choice.peak_bytes <= MOST_BYTES and (key not in best or choice.seconds < best[key].seconds):
             best[key] = choice
     fastest = min((choice.seconds for choice in best.values()), default=math.inf)
@@ -122,7 +122,8 @@ def runner(framework, component, shape, rng):
 
 def spell(choice):
     cut = "" if choice.slice_label is None else f", {choice.slice_label} by {choice.slice_size}"
-    return choice.order + cut
+    parts = "" if choice.parted is None else f", {choice.parted} in {choice.parts} parts"
+    return choice.order + cut + parts + (", example by example" if choice.by_example else "")
 
 
 def measure(framework, shape, figures, rng, rounds):
@@ -158,7 +159,8 @@ def main():
             found, chosen, fastest, again = measure(framework, shape, figures, rng, given.rounds)
             cases.append((again[chosen] / again[fastest], shape, chosen, fastest, again))
             for choice, taken in found.items():
-                accuracy[choice.order, choice.slice_label is not None].append(choice.seconds / taken)
+                how = ", example by example" if choice.by_example else ", sliced" if choice.slice_label else ""
+                accuracy[choice.order + how].append(choice.seconds / taken)
         report(framework, cases, accuracy)
 
 
@@ -174,9 +176,8 @@ def report(framework, cases, accuracy):
         sides = " | ".join(f"{spell(c)} | {again[c] * 1e3:.3g} | {c.seconds * 1e3:.3g}" for c in (chosen, fastest))
         print(f"| {s.n1}, {s.n2}, {s.o}, {s.t}, {s.i}, {s.k} | {ratio:.2f} | {sides} |")
     print("\n| order | layers | predicted / measured, median | lowest and highest tenth |\n| --- | --: | --: | --: |")
-    for (order, cut), shares in sorted(accuracy.items(), key=lambda item: -len(item[1])):
+    for name, shares in sorted(accuracy.items(), key=lambda item: -len(item[1])):
         low, high = np.quantile(shares, (0.1, 0.9))
-        name = f"{order}{', sliced' if cut else ''}"
         print(f"| {name} | {len(shares)} | {statistics.median(shares):.2f} | {low:.2f}, {high:.2f} |")
     print(flush=True)
 

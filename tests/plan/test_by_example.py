@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jacgram.plan.assembly import assemble
-from jacgram.plan.by_example import arranged, one_example
+from jacgram.plan.by_example import arranged, is_worth_a_loop, one_example
 from jacgram.plan.choose import candidates, choose
 from jacgram.plan.device import TYPICAL
 from jacgram.plan.network import Network, product, steps, trees
@@ -62,6 +62,30 @@ def test_layers_that_narrow_are_taken_by_example_and_need_a_share_of_the_memory(
     ]
     assert chosen.flops == whole.flops, "neither operand is made again for each example"
     assert 8 * chosen.peak_bytes < whole.peak_bytes
+
+
+@pytest.mark.parametrize(("t", "looped"), [(16, False), (31, False), (32, True), (40, False), (48, True)])
+def test_an_example_has_to_fill_whole_lines_of_columns(t, looped):
+    one, sizes, _ = network(layer(t=t))
+    assert is_worth_a_loop(arranged(one, THROUGH_GRAMS), THROUGH_GRAMS, sizes) == looped
+    if not looped:
+        assert not choose(*layer(32, t, 512, 128), TYPICAL, 4, GIB).by_example
+
+
+def test_what_is_made_of_one_example_alone_is_not_worth_a_loop():
+    one, sizes, _ = network(layer())
+    worth = [tree for tree in trees(4) if is_worth_a_loop(arranged(one, tree), tree, sizes)]
+    assert THROUGH_GRAMS in worth
+    assert ((0, 1), (2, 3)) not in worth, "rows of side 2"
+    assert (((0, 2), 3), 1) not in worth, "cotangents of side 1 meet what lies in another order"
+
+
+def test_examples_are_taken_one_by_one_where_nothing_else_fits():
+    made = layer(32, 32, 512, 128)
+    every = candidates(*made, TYPICAL, 4)
+    least = min(c.peak_bytes for c in every if not c.by_example)
+    found = choose(*made, TYPICAL, 4, least // 2)
+    assert found.peak_bytes <= least
 
 
 def test_what_side_1_has_alone_is_made_once_and_held():

@@ -26,20 +26,23 @@ def label(made, sliced, parts=4):
 def test_the_cut_goes_through_what_is_not_sliced():
     assert label(layer(), "w1") == "w0"
     assert label(layer(), "w0") == "w1"
-    assert label(layer(i=3), "w1") is None, "too short to be cut"
-    assert label(layer(i=3), "w1", parts=3) == "w0"
+
+
+def test_parts_have_columns_enough():
+    assert label(layer(i=128), "w1") == "w0"
+    assert label(layer(i=127), "w1") is None
+    assert label(layer(i=127), "w1", parts=3) == "w0"
 
 
 def test_the_cut_goes_through_the_smaller_operands():
     assert label(layer(i=128, k=512), None) == "w0"
-    assert label(layer(i=512, k=8, s=2), None) == "w1"
-    seeds = "y:i"
-    assert label(layer(pattern="n i, m i -> n m"), seeds) == "w0"
+    assert label(layer(i=512, k=128, s=2), None) == "w1"
+    assert label(layer(pattern="n i, m i -> n m"), "y:i") == "w0", "a summed output"
 
 
 def test_patches_are_cut_by_channels_rather_than_by_their_window():
     made = conv_layer(window=(3, 3), c_in=16, c_out=32)
-    assert label(made, "w4") == "w2"
+    assert label(made, "w4") == "w2", "144 columns, of 16 channels"
 
 
 def test_rows_that_are_given_have_no_axis_to_cut():
@@ -50,11 +53,11 @@ def test_rows_that_are_given_have_no_axis_to_cut():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(2, 32), st.sampled_from([8, 32, 64]), st.sampled_from([(16, 512), (64, 256), (128, 512)]))
+@given(st.integers(2, 32), st.sampled_from([8, 32, 64]), st.sampled_from([(16, 512), (128, 256), (256, 512)]))
 def test_slices_in_parts_are_as_large_as_is_good_for_them(n, t, weight):
     made = layer(n, t, *weight)
     plain, parted = (choose(*made, device, 4, GIB) for device in (TYPICAL, FOUR))
-    assert parted.seconds == plain.seconds
+    assert parted.seconds <= plain.seconds
     if parted.parts == 1:
         assert parted == plain
         return
@@ -79,11 +82,11 @@ def test_pairs_of_blocks_are_parts_already(panels, parts):
 
 
 def test_what_is_fastest_whole_is_cut_where_it_is_too_large_for_parts():
-    made = layer(24, 16, 96, 128)
+    made = layer(24, 16, 128, 128)
     plain, parted = (choose(*made, device, 4, GIB) for device in (TYPICAL, FOUR))
     if plain.slice_label is None and plain.peak_bytes > 20 * MIB:
         assert parted.slice_label is not None
-    assert parted.seconds == plain.seconds
+    assert parted.seconds <= plain.seconds
 
 
 @pytest.mark.parametrize("allowed", [2 * MIB, 8 * MIB, 16 * MIB])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from jacgram.plan.by_example import arranged
+from jacgram.plan.by_example import arranged, is_worth_a_loop
 from jacgram.plan.components import Component, Form
 from jacgram.plan.dealing import dealt_label, repeated_entries
 from jacgram.plan.device import Device
@@ -73,12 +73,15 @@ def choose(
     With ``triangle``, both sides are one and so much of the result is computed; None for two sides.
     """
     triangle = triangle or Triangle.of(wanted, 1, one=False)
-    options = [
-        _best(problem, device, itemsize, allowed_bytes) for problem in problems(component, wanted, itemsize, triangle)
-    ]
+    every = problems(component, wanted, itemsize, triangle)
+    options = [_best(problem, device, itemsize, allowed_bytes) for problem in every if not problem.examples]
     if component.form is not Form.NETWORK:
         options += _rows_candidates(component, wanted, device, itemsize, triangle)
-    return _pick(options, allowed_bytes)
+    best = _pick(options, allowed_bytes)
+    for problem in every:
+        if problem.examples:
+            best = _by_example(problem, best, device, itemsize, allowed_bytes)
+    return best
 
 
 def candidates(component: Component, wanted: Wanted, device: Device, itemsize: int) -> Iterator[Choice]:
@@ -106,8 +109,6 @@ def _best(problem: Problem, device: Device, itemsize: int, allowed_bytes: int) -
     """The best candidate, looking into slices only of orders whose arithmetic alone would not already lose."""
     whole = {tree: _choice(problem, tree, device, itemsize) for tree in trees(len(problem.network.operands))}
     best = _pick(list(whole.values()), allowed_bytes)
-    if problem.examples:
-        return best
     for tree, choice in sorted(whole.items(), key=lambda item: item[1].seconds):
         fits = best.peak_bytes <= allowed_bytes
         if fits and (
@@ -123,6 +124,19 @@ def _best(problem: Problem, device: Device, itemsize: int, allowed_bytes: int) -
             best = sliced if better else best
     best = _with_less_memory(problem, best, device, itemsize)
     return _in_parts(problem, best, device, itemsize, allowed_bytes) if device.abreast > 1 else best
+
+
+@lru_cache(maxsize=4096)
+def _by_example(problem: Problem, best: Choice, device: Device, itemsize: int, allowed_bytes: int) -> Choice:
+    """The best order example by example, where that is worth the loop or needed to fit; else ``best``."""
+    sizes = dict(problem.sizes)
+    able = [tree for tree in trees(4) if is_worth_a_loop(arranged(problem.network, tree), tree, sizes)]
+    if not able:
+        return best
+    looped = _pick([_choice(problem, tree, device, itemsize) for tree in able], allowed_bytes)
+    if max(looped.peak_bytes, best.peak_bytes) <= allowed_bytes:
+        return looped if looped.seconds * _WORTH_EXAMPLES < best.seconds else best
+    return min(best, looped, key=lambda c: c.peak_bytes)
 
 
 def _with_less_memory(problem: Problem, best: Choice, device: Device, itemsize: int) -> Choice:
@@ -144,16 +158,16 @@ def _in_parts(problem: Problem, best: Choice, device: Device, itemsize: int, all
         if best.slice_label not in (None, choice.slice_label) or choice.seconds > _AS_FAST * best.seconds:
             continue
         if in_parts_is_worth_it(choice.peak_bytes - problem.formed_bytes):
-            found += _in(problem, choice, parts, itemsize)
+            found += _parted(problem, choice, parts, itemsize)
     fitting = [choice for choice in found if choice.peak_bytes <= allowed_bytes]
     if not fitting:
         return best
     label = min(fitting, key=lambda c: c.seconds).slice_label
     chosen = max((c for c in fitting if c.slice_label == label), key=lambda c: c.peak_bytes)
-    return replace(chosen, seconds=best.seconds)  # parts are taken for being faster, not slower
+    return replace(chosen, seconds=min(chosen.seconds, best.seconds))  # parts are taken for being faster, not slower
 
 
-def _in(problem: Problem, choice: Choice, parts: int, itemsize: int) -> list[Choice]:
+def _parted(problem: Problem, choice: Choice, parts: int, itemsize: int) -> list[Choice]:
     """The choice in so many parts, if there is an axis for it."""
     sizes = dict(problem.sizes)
     label = parted_label(problem.network, sizes, choice.slice_label, parts)
@@ -166,6 +180,7 @@ def _in(problem: Problem, choice: Choice, parts: int, itemsize: int) -> list[Cho
 _AS_FAST = 1.04  # slices that are taken in parts may be slower by so much if they were not
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
+_WORTH_EXAMPLES = 1.05
 _MUCH_BYTES = 1 << 25  # intermediates beyond are sliced where that is as fast
 _LINE_BYTES = 64
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from jacgram.plan.network import Label, Network
 
 _LEAST_BYTES = 1 << 22  # working set of a slice from which on parts are worth it, measured over layers by themselves
+_LEAST_COLUMNS = 32  # of a part: narrower ones were up to twice as slow, over random layers
 _MOST_BYTES = 20 << 20  # and up to which: parts of a larger one leave the cache
 
 
@@ -30,12 +31,18 @@ def parted_label(network: Network, sizes: Mapping[Label, int], sliced: Label | N
     loose = {x for labels in network.operands if sliced not in labels for x in labels}
     fixed = {x for labels in network.operands if sliced in labels for x in labels}
     able = [x for x in sizes if x.startswith("w") and x in loose - fixed - {*network.out} and sizes[x] >= parts]
+    able = [x for x in able if _columns(network, sizes, x) >= _LEAST_COLUMNS * parts]
     return min(able, key=lambda x: (_entries(network, sizes, x), -sizes[x]), default=None)
 
 
 def parts_entries(network: Network, sizes: Mapping[Label, int], label: Label, parts: int) -> int:
     """Entries that parts take beside their slice: the operands that are cut, and a result of each part."""
     return _entries(network, sizes, label) + parts * math.prod(sizes[x] for x in network.out)
+
+
+def _columns(network: Network, sizes: Mapping[Label, int], label: Label) -> int:
+    """Columns of rows that an operand with this axis makes: its weight axes, which are one in a product."""
+    return min(math.prod(sizes[x] for x in own if x.startswith("w")) for own in network.operands if label in own)
 
 
 def _entries(network: Network, sizes: Mapping[Label, int], label: Label) -> int:
