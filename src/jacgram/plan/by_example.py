@@ -47,7 +47,7 @@ def is_worth_a_loop(network: Network, tree: Tree, sizes: Mapping[Label, int]) ->
     positions = math.prod(sizes[x] for x in own if x.startswith("p"))
     if positions < _LEAST_POSITIONS or positions % _LANES:
         return False
-    return not any(step.sides == {"2"} or any(product(step, sizes).turned) for step in steps(network, tree))
+    return not any(step.sides == frozenset("2") or any(product(step, sizes).turned) for step in steps(network, tree))
 
 
 def _as_matrices(mine: Sequence[Label], other: Sequence[Label], out: Sequence[Label]) -> tuple[Label, ...]:
