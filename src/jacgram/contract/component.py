@@ -225,10 +225,7 @@ def _run(
             # With a single panel nothing is cut, and an eager framework frees what no later step reads.
             inner = arrays if triangle.panels == 1 else [None if x is None else cut(x) for x in arrays]
             take_steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers, number)
-            result = inner[-1]
-            assert result is not None
-            block = xp.sum(result.array, [0]) if SHARE in result.labels else result.array
-            total = block if total is None else total + block
+            total = _plus(xp, total, inner[-1])
         return total
 
     return in_panels(xp, triangle, wanted, panel)
@@ -262,12 +259,17 @@ def _in_blocks(
         for number, (left, right) in enumerate(zip(blocks[i], blocks[j], strict=True)):
             inner = [x if "1" in side else y for x, y, side in zip(left, right, sides, strict=True)]
             take_steps(xp, todo, joint, inner, None, buffers, number)
-            result = inner[-1]
-            assert result is not None
-            total = result.array if total is None else total + result.array
+            total = _plus(xp, total, inner[-1])
         return total
 
     return in_blocks(xp, triangle, wanted, pair)
+
+
+def _plus(xp: Arrays, total: Any, result: Labelled | None) -> Any:
+    """A part's block, its shares added up, on top of the parts before."""
+    assert result is not None
+    block = xp.sum(result.array, [0]) if SHARE in result.labels else result.array
+    return block if total is None else total + block
 
 
 def _rows_product(
