@@ -12,7 +12,7 @@ import jacgram
 from benchmarks.models_jax import MODELS
 from benchmarks.stopwatch import medians
 
-ROUNDS = 5
+ROUNDS = 11
 
 
 def compiled(f, params, *x, **options):

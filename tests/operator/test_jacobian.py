@@ -1,5 +1,7 @@
 """Products with J, its transposes and its Gram matrices, against the oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -256,6 +258,20 @@ class TestBadInput:
             (J1 @ J2.T).dense(plan=plan)
         oracle_free = (J1 @ J1.T).dense(plan=plan)
         assert oracle_free.shape == (3, 3, 4, 4)
+
+    def test_a_plan_that_slices_what_another_pattern_keeps(self, framework):
+        """A trace adds up slices of its outputs; a kernel of all outputs must not."""
+        ((J1, _), (J2, _)), _, _ = _jacobians("dense", framework)
+        K, trace = J1 @ J2.T, "n i, m i -> n m"
+        plan = K.plan(trace)
+        sliced = tuple(
+            replace(leaf, choice=replace(leaf.choice, slice_label="y:i", slice_size=1, parted=None, dealt=None))
+            for leaf in plan.leaves[0]
+        )
+        plan = replace(plan, leaves=(sliced,))
+        np.testing.assert_allclose(K.dense(trace, plan=plan), K.dense(trace), rtol=1e-6)
+        with pytest.raises(ArgumentError, match=r"plan was made for another pattern: it contracts leaf .* Fix: make"):
+            K.dense("n i, m j -> n m i j", plan=plan)
 
     def test_a_plan_of_one_side_is_none_of_two(self, framework):
         """It computes a triangle, and a plan of two sides may have tiles that are not square."""

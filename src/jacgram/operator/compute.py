@@ -17,6 +17,7 @@ from jacgram.core.frontend import DescriptionChanged, Frontend, Side, Struct
 from jacgram.core.patterns import Labels
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError, UnsupportedError
+from jacgram.plan.applying import applies
 from jacgram.plan.condensing import condensed
 from jacgram.plan.device import Device
 from jacgram.plan.make import make_plan
@@ -259,3 +260,11 @@ def check_plan(plan: Plan, task: Task) -> None:
                 f"plan was made for the leaves {[leaf.path for leaf in pair]}, but this kernel has "
                 f"{[path for _, path in expected_leaves] or paths}. Fix: make the plan with K.plan(...) of this kernel."
             )
+    for pair, leaves in zip(task.pairs, plan.leaves, strict=False):  # the matrix-free method has no leaves
+        for leaf in leaves:
+            if not applies(leaf.choice, components[leaf.component], pair.wanted):
+                raise ArgumentError(
+                    f"plan was made for another pattern: it contracts leaf {leaf.path!r} in a way that does not "
+                    "give what this kernel asks for. Fix: make the plan with K.plan(...) of this kernel, with the same "
+                    "pattern."
+                )

@@ -66,7 +66,14 @@ def problems(component: Component, wanted: Wanted, itemsize: int, triangle: Tria
     count = math.prod(component.left[0].sizes()[x] for x in windows)
     loops = (False, True) if 1 < count <= _MAX_WINDOWS else (False,)
     found = [_problem(component, assemble(component, wanted, loop_windows=loop), itemsize, triangle) for loop in loops]
-    return [*found, *_by_example(found[0], wanted)]
+    return [*found, *_one_by_one(found[0], wanted)] if by_example(component, wanted) else found
+
+
+def by_example(component: Component, wanted: Wanted) -> bool:
+    """Whether side 2's examples can be taken one at a time: they are an axis of the result, and not side 1's."""
+    uses = (*component.left, *component.right)
+    whole = component.form is Form.NETWORK and all(use.activation is not None for use in uses)
+    return whole and wanted.example2 in wanted.out and not wanted.paired
 
 
 def _problem(component: Component, assembly: Assembly, itemsize: int, triangle: Triangle) -> Problem:
@@ -85,11 +92,10 @@ def _problem(component: Component, assembly: Assembly, itemsize: int, triangle: 
     return Problem(assembly.network, kept, repeats, bool(assembly.windows), formed * itemsize, triangle)
 
 
-def _by_example(whole: Problem, wanted: Wanted) -> list[Problem]:
-    """The same with side 2's examples one at a time, if they are several, and apart from side 1's in the result."""
+def _one_by_one(whole: Problem, wanted: Wanted) -> list[Problem]:
+    """The same with side 2's examples one at a time, if they are several."""
     example, sizes = wanted.example2, dict(whole.sizes)
-    if example is None or wanted.paired or example not in wanted.out or len(whole.network.operands) < 4:
-        return []
+    assert example is not None
     n = sizes.pop(example)
     if n < 2:
         return []

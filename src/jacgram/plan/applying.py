@@ -1,0 +1,49 @@
+"""Whether a choice computes what is wanted: a plan may be given to a kernel of the same shapes and another pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jacgram.plan.assembly import assemble
+from jacgram.plan.choose import Choice
+from jacgram.plan.components import Component, Form
+from jacgram.plan.network import Network, Tree
+from jacgram.plan.problem import by_example
+from jacgram.plan.wanted import Wanted
+
+
+def applies(choice: Choice, component: Component, wanted: Wanted) -> bool:
+    """Whether a choice, for which pattern it may have been made, gives this component's part of ``wanted``.
+
+    An order fits where it has the operands. What is sliced or cut into parts has to be summed, since its blocks are
+    added up, and side 2's examples can be taken one at a time where they are an axis of the result and of side 2 alone.
+    """
+    if choice.tree is None:
+        weights = {f"w{axis}" for axis in range(len(component.view.shape))} if component.view else set[str]()
+        return component.form is not Form.NETWORK and choice.slice_label in {None, *weights}
+    if component.form is Form.ROWS:
+        return False
+    assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
+    network = assembly.network
+    if sorted(_leaves(choice.tree)) != list(range(len(network.operands))):
+        return False
+    if choice.by_example and not by_example(component, wanted):
+        return False
+    summed = {x for labels in network.operands for x in labels} - {*network.out, wanted.example1, wanted.example2}
+    if not {choice.slice_label, choice.parted} <= {None, *summed}:
+        return False
+    size = 0 if choice.dealt is None else dict(assembly.sizes).get(choice.dealt, 0)
+    return choice.dealt is None or _can_be_dealt(network, choice.dealt, size, choice.shares)
+
+
+def _leaves(tree: Tree) -> Iterator[int]:
+    if isinstance(tree, int):
+        yield tree
+    else:
+        yield from (leaf for branch in tree for leaf in _leaves(branch))
+
+
+def _can_be_dealt(network: Network, label: str, size: int, shares: int) -> bool:
+    """Whether a label is an axis of the cotangents alone, in so many equal shares."""
+    where = [name[0] for name, labels in zip(network.names, network.operands, strict=True) if label in labels]
+    return where == ["g", "g"] and label not in network.out and size % shares == 0
