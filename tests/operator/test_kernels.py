@@ -49,6 +49,14 @@ def test_rectangular(name, framework, method):
     oracle.check(jacgram.ntk(f, x1, x2, params=params, method=method), expected)
 
 
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_plans_can_be_written(name, framework):
+    """Whatever shapes a frontend reports, they are numbers that JSON knows."""
+    f, params, x1, x2 = _sides(name, framework)
+    plan = jacgram.plan(f, x1, x2, params=params)
+    assert jacgram.Plan.from_json(plan.to_json()) == plan
+
+
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_symmetric(name, framework, method):

@@ -24,7 +24,7 @@ def slice_(term: Term, site: Site) -> Term | None:
 def split(term: Term, site: Site) -> Sequence[Term | None] | None:
     """Parts of one axis, one after the other."""
     axis, start, parts = site.params["axis"], 0, list[Term | None]()
-    for size in site.params["sizes"]:
+    for size in map(int, site.params["sizes"]):  # they may be NumPy's, which no plan could be written with
         windows = [Window(start if a == axis else 0, size if a == axis else n) for a, n in enumerate(site.shape)]
         parts.append(narrow(term, site.shape, windows))
         start += size
