@@ -47,6 +47,8 @@ def test_orders_of_other_operands_and_other_cuts_do_not_apply():
     assert not applies(four, *bias(4))
     assert not applies(replace(four, tree=None), *layer(4))
     assert not applies(replace(four, parted="w9", parts=2), *layer(4))
+    assert applies(replace(four, slice_label="w1", slice_size=4, parted="w0", parts=2), *layer(4))
+    assert not applies(replace(four, slice_label="w1", slice_size=4, parted="w1", parts=2), *layer(4))
     assert not applies(replace(four, parted="y:n", parts=2), *layer(4, pattern=FULL))
     assert not applies(replace(four, dealt="w0", shares=2), *layer(4)), "an axis of activations"
     assert not applies(replace(four, dealt="w1", shares=3), *layer(4)), "512 do not come out even"

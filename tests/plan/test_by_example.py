@@ -81,11 +81,15 @@ def test_what_is_made_of_one_example_alone_is_not_worth_a_loop():
 
 
 def test_examples_are_taken_one_by_one_where_nothing_else_fits():
-    made = layer(32, 32, 512, 128)
-    every = candidates(*made, TYPICAL, 4)
-    least = min(c.peak_bytes for c in every if not c.by_example)
-    found = choose(*made, TYPICAL, 4, least // 2)
-    assert found.peak_bytes <= least
+    made = layer(32, 32, 1024, 1024, 1)
+    every = list(candidates(*made, TYPICAL, 4))
+    others = min(c.peak_bytes for c in every if not c.by_example)
+    looped = min(c.peak_bytes for c in every if c.by_example)
+    assert looped < others
+    found = choose(*made, TYPICAL, 4, others - 1)
+    assert found.by_example
+    assert found.peak_bytes < others
+    assert not choose(*made, TYPICAL, 4, looped - 1).peak_bytes < looped, "the smallest, where nothing fits"
 
 
 def test_what_side_1_has_alone_is_made_once_and_held():
@@ -98,11 +102,14 @@ def test_what_side_1_has_alone_is_made_once_and_held():
 
 
 def test_a_triangle_has_its_share_of_rounds():
-    """With four panels five eighths of the products remain; what side 1 has of its own is made once."""
+    """With four panels five eighths of the products remain, each in one of them.
+
+    What side 1 has of its own is made once; what side 2 has, of each example in every panel that has it.
+    """
     component, want = layer(32)
     (problem,) = (p for p in problems(component, want, 4, Triangle.of(want, 4, one=True)) if p.examples)
     rounds = {step.sides: problem.rounds(step) for step in steps(problem.network, ((0, 1), (2, 3)))}
-    assert rounds == {frozenset("1"): 1, frozenset("2"): 32, frozenset("12"): 20}
+    assert rounds == {frozenset("1"): 1, frozenset("2"): 32 + 24 + 16 + 8, frozenset("12"): 20}
     _, sizes = problem.triangle.panel(steps(problem.network, THROUGH_GRAMS)[0], dict(problem.sizes))
     assert sizes[want.example1] == 8
 

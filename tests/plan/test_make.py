@@ -149,7 +149,7 @@ def layer(n, t=32, i=128, k=512):
     return task(n, n, 10, [dense_use(0, t, i, k, 10)], [(i, k)])
 
 
-def test_plans_and_figures_from_before_parts_are_read():
+def test_fields_that_are_not_written_are_at_their_defaults():
     plan = make_plan(layer(8), Structured(), GIB, TYPICAL)
     assert Plan.from_json(_without(plan, "parted", "parts", "by_example")) == plan
     assert Device.from_json(_without(TYPICAL, "abreast", "views")) == TYPICAL

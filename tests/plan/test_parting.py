@@ -82,10 +82,12 @@ def test_pairs_of_blocks_are_parts_already(panels, parts):
 
 
 def test_what_is_fastest_whole_is_cut_where_it_is_too_large_for_parts():
-    made = layer(24, 16, 128, 128)
+    made = layer(16, 64, 512, 32)
     plain, parted = (choose(*made, device, 4, GIB) for device in (TYPICAL, FOUR))
-    if plain.slice_label is None and plain.peak_bytes > 20 * MIB:
-        assert parted.slice_label is not None
+    assert plain.order == "rows"
+    assert plain.slice_label is None
+    assert plain.peak_bytes > 20 * MIB
+    assert (parted.slice_label, parted.parts) == ("w1", 4)
     assert parted.seconds <= 1.05 * plain.seconds
 
 

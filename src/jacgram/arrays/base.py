@@ -91,9 +91,9 @@ class Arrays(ABC):
     def transpose(self, array: Any, order: Sequence[int]) -> Any:
         """Axes in a new order."""
 
-    @abstractmethod
     def lay_out(self, array: Any, order: Sequence[int]) -> Any:
-        """Axes in a new order, in memory too where that can be told."""
+        """Axes in a new order, in memory too, unless programs lay out their memory themselves."""
+        return self.transpose(array, order)
 
     @abstractmethod
     def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:

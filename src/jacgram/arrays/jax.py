@@ -51,9 +51,6 @@ class JaxArrays(Arrays):
     def transpose(self, array: Any, order: Sequence[int]) -> Any:
         return jnp.transpose(array, tuple(order))
 
-    def lay_out(self, array: Any, order: Sequence[int]) -> Any:
-        return self.transpose(array, order)
-
     def concatenate(self, arrays: Sequence[Any], axis: int) -> Any:
         return arrays[0] if len(arrays) == 1 else jnp.concatenate(list(arrays), axis)
 

@@ -36,14 +36,14 @@ def by_example(
         for x, labels in zip(every, one.operands, strict=True)
     ]
     arrays += [None for _ in todo]
-    take_steps(xp, todo, before, arrays, None, buffers, 0)
+    take_steps(xp, todo, before, arrays, None, buffers)
 
     def panel(cut: Callable[[Labelled], Labelled]) -> Any:
         whole = [None if x is None else cut(x) for x in arrays]
 
         def columns(start: Any) -> list[Any]:
             inner = [None if x is None else _at(xp, x, example, start) for x in whole]
-            take_steps(xp, todo, after, inner, None, buffers, 0)
+            take_steps(xp, todo, after, inner, None, buffers)
             result = inner[-1]
             assert result is not None
             return [xp.reshape(result.array, (1, *result.array.shape))]

@@ -55,8 +55,8 @@ def contract(
 
     With ``conjugate``, side 2's rows enter conjugated: J1 J2ᴴ. With several ``panels``, entries below them are zero.
     """
-    blocks = not xp.views and component.form is Form.NETWORK
-    triangle = Triangle.of(wanted, panels, one=_is_one(component, sides), blocks=blocks)
+    one = _is_one(component, sides)
+    triangle = Triangle.of(wanted, panels, one=one, blocks=not xp.views and component.has_sides_apart)
     if choice.tree is None:
         return _rows_product(xp, component, choice, wanted, sides, dtype, triangle, conjugate=conjugate)
     assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
@@ -187,9 +187,9 @@ def _spread(xp: Arrays, index: Labelled, labels: Sequence[str]) -> Any:
 def _parts(
     xp: Arrays, choice: Choice, every: Sequence[Labelled], sizes: Mapping[str, int]
 ) -> Sequence[Sequence[Labelled]]:
-    """The operands of each part, which together are the whole."""
+    """The operands of each part, which together are the whole. Where nothing runs side by side, it is not cut."""
     label = choice.parted
-    if label is None:
+    if label is None or xp.abreast == 1:
         return [every]
     ends = [sizes[label] * number // choice.parts for number in range(choice.parts + 1)]
     found: list[list[Labelled]] = []
@@ -214,17 +214,16 @@ def _run(
         return _in_blocks(xp, assembly.network, todo, parts, wanted, triangle, buffers)
     shared = Shared() if triangle.one else None
     every: list[list[Labelled | None]] = [[*part, *(None for _ in todo)] for part in parts]
-    own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
-    joint = [position for position in range(len(todo)) if position not in own]
-    for number, arrays in enumerate(every):
-        take_steps(xp, todo, own, arrays, shared, buffers, number)
+    own, joint = _own_and_joint(todo)
+    for arrays in every:
+        take_steps(xp, todo, own, arrays, shared, buffers)
 
     def panel(cut: Callable[[Labelled], Labelled]) -> Any:
         total = None
-        for number, arrays in enumerate(every):
+        for arrays in every:
             # With a single panel nothing is cut, and an eager framework frees what no later step reads.
             inner = arrays if triangle.panels == 1 else [None if x is None else cut(x) for x in arrays]
-            take_steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers, number)
+            take_steps(xp, todo, joint, inner, None if triangle.panels > 1 else shared, buffers)
             total = _plus(xp, total, inner[-1])
         return total
 
@@ -243,26 +242,31 @@ def _in_blocks(
     """The same, of the examples of each block what a side has of its own, and then of each pair of blocks."""
     shared = Shared() if triangle.one else None
     sides = [*(frozenset(name) & {"1", "2"} for name in network.names), *(step.sides for step in todo)]
-    own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
-    joint = [position for position in range(len(todo)) if position not in own]
+    own, joint = _own_and_joint(todo)
     blocks: list[list[list[Labelled | None]]] = []
     for start, size in triangle.ranges(dict(wanted.sizes)[triangle.rows or ""]):
         cuts: list[list[Labelled | None]] = []
-        for number, part in enumerate(parts):
+        for part in parts:
             same = Shared()
             cuts.append([*(block_of(xp, triangle, x, start, size, same) for x in part), *(None for _ in todo)])
-            take_steps(xp, todo, own, cuts[-1], shared, buffers, len(blocks) * len(parts) + number)
+            take_steps(xp, todo, own, cuts[-1], shared, buffers)
         blocks.append(cuts)
 
     def pair(i: int, j: int) -> Any:
         total = None
-        for number, (left, right) in enumerate(zip(blocks[i], blocks[j], strict=True)):
+        for left, right in zip(blocks[i], blocks[j], strict=True):
             inner = [x if "1" in side else y for x, y, side in zip(left, right, sides, strict=True)]
-            take_steps(xp, todo, joint, inner, None, buffers, number)
+            take_steps(xp, todo, joint, inner, None, buffers)
             total = _plus(xp, total, inner[-1])
         return total
 
     return in_blocks(xp, triangle, wanted, pair)
+
+
+def _own_and_joint(todo: Sequence[Step]) -> tuple[list[int], list[int]]:
+    """Positions of the steps that one side takes of its own, and of the others."""
+    own = [position for position, step in enumerate(todo) if len(step.sides) < 2]
+    return own, [position for position in range(len(todo)) if position not in own]
 
 
 def _plus(xp: Arrays, total: Any, result: Labelled | None) -> Any:

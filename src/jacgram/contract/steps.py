@@ -12,23 +12,24 @@ from jacgram.plan.network import Step
 
 
 class Buffers:
-    """Memory of each step of an order but the last, from one slice, panel or window offset to the next.
+    """Memory of each step of an order but the last, from one slice, panel, example or window offset to the next.
 
-    None where something is differentiated with respect to any of these arrays: results are then needed again.
+    None where something is differentiated with respect to any of these arrays: results are then needed again. None as
+    well where a program lays out its memory, and so wherever steps are taken for several parts or blocks.
     """
 
     def __init__(self, xp: Arrays, arrays: Sequence[Any]) -> None:
         self._xp = xp
         self._arrays = arrays
-        self._of: dict[tuple[int, int], Buffer | None] = {}
+        self._of: dict[int, Buffer | None] = {}
 
-    def at(self, position: int, count: int, part: int) -> Buffer | None:
-        """Memory of one of ``count`` steps for one of the parts."""
+    def at(self, position: int, count: int) -> Buffer | None:
+        """Memory of one of ``count`` steps."""
         if position == count - 1:
             return None
-        if (position, part) not in self._of:
-            self._of[position, part] = self._xp.buffer(self._arrays)
-        return self._of[position, part]
+        if position not in self._of:
+            self._of[position] = self._xp.buffer(self._arrays)
+        return self._of[position]
 
 
 def take_steps(
@@ -38,7 +39,6 @@ def take_steps(
     arrays: list[Labelled | None],
     shared: Shared | None,
     buffers: Buffers,
-    part: int,
 ) -> None:
     """Takes these steps, each result in its place; operands are dropped as they are used up."""
     given = len(arrays) - len(todo)
@@ -48,4 +48,4 @@ def take_steps(
         left, right = arrays[step.left], arrays[step.right]
         assert left is not None and right is not None
         arrays[step.left] = arrays[step.right] = None
-        arrays[given + position] = multiply(xp, step.out, left, right, buffer=buffers.at(position, len(todo), part))
+        arrays[given + position] = multiply(xp, step.out, left, right, buffer=buffers.at(position, len(todo)))

@@ -59,14 +59,15 @@ def plan_of(stored: KernelStore) -> Plan:
     """The plan by which each tile of a stored kernel is computed.
 
     Raises:
-        StoreError: its text was changed or damaged.
+        StoreError: its text was changed or damaged, or is of another version.
     """
     try:
         return Plan.from_json(stored.header.plan)
     except ArgumentError as error:
         raise StoreError(
             f"{stored.where}: the plan in zarr.json was changed or damaged. Fix: write the kernel anew with "
-            "overwrite=True, or restore the file."
+            "overwrite=True, also where another version wrote it, or restore the file. Its numbers can be read as they "
+            "are."
         ) from error
 
 

@@ -8,7 +8,7 @@ from jacgram.plan.assembly import assemble
 from jacgram.plan.choose import Choice
 from jacgram.plan.components import Component, Form
 from jacgram.plan.network import Network, Tree
-from jacgram.plan.problem import by_example
+from jacgram.plan.problem import goes_by_example
 from jacgram.plan.wanted import Wanted
 
 
@@ -27,10 +27,12 @@ def applies(choice: Choice, component: Component, wanted: Wanted) -> bool:
     network = assembly.network
     if sorted(_leaves(choice.tree)) != list(range(len(network.operands))):
         return False
-    if choice.by_example and not by_example(component, wanted):
+    if choice.by_example and not goes_by_example(component, wanted):
         return False
     summed = {x for labels in network.operands for x in labels} - {*network.out, wanted.example1, wanted.example2}
     if not {choice.slice_label, choice.parted} <= {None, *summed}:
+        return False
+    if choice.parted is not None and choice.parted == choice.slice_label:
         return False
     size = 0 if choice.dealt is None else dict(assembly.sizes).get(choice.dealt, 0)
     return choice.dealt is None or _can_be_dealt(network, choice.dealt, size, choice.shares)

@@ -1,9 +1,9 @@
 """A component contracted one example of side 2 at a time, each of which gives its columns of the block.
 
-An intermediate of both sides' examples has to be laid out anew before a step that contracts for each example of side 2
-by itself: they count the outer axis of one operand and an inner one of the other. For a single example there is nothing
-to lay out, and what it takes is a share of the memory. The other operands are laid out once, as the order's steps want
-them, before the loop.
+A step that contracts for each example of side 2 by itself wants these examples outermost. In an intermediate of both
+sides side 1's are, and so it has to be laid out anew, all of it. Of a single example there is nothing to lay out, and
+what it takes is a share of the memory. The other operands are laid out once, as the order's steps want them, before the
+loop.
 """
 
 from __future__ import annotations

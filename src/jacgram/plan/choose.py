@@ -18,7 +18,7 @@ from jacgram.plan.components import Component, Form
 from jacgram.plan.dealing import dealt_label, repeated_entries
 from jacgram.plan.device import Device
 from jacgram.plan.factors import row_entries
-from jacgram.plan.network import Step, Tree, order_name, product, steps, trees
+from jacgram.plan.network import Network, Step, Tree, order_name, product, steps, trees
 from jacgram.plan.parting import in_parts_is_worth_it, parted_label, parts_entries
 from jacgram.plan.problem import Problem, problems
 from jacgram.plan.triangle import Triangle
@@ -73,6 +73,7 @@ def choose(
     With ``triangle``, both sides are one and so much of the result is computed; None for two sides.
     """
     triangle = triangle or Triangle.of(wanted, 1, one=False)
+    triangle = triangle if component.has_sides_apart else replace(triangle, blocks=False)
     every = problems(component, wanted, itemsize, triangle)
     options = [_best(problem, device, itemsize, allowed_bytes) for problem in every if not problem.examples]
     if component.form is not Form.NETWORK:
@@ -157,7 +158,9 @@ def _in_parts(problem: Problem, best: Choice, device: Device, itemsize: int, all
     for choice in (_choice(problem, best.tree, device, itemsize), *_sliced(problem, best.tree, device, itemsize)):
         if best.slice_label not in (None, choice.slice_label) or choice.seconds > _AS_FAST * best.seconds:
             continue
-        if in_parts_is_worth_it(choice.peak_bytes - problem.formed_bytes):
+        slices = _Slices(dict(problem.sizes), choice.slice_label, choice.slice_size)
+        given_bytes = problem.formed_bytes + _slice_bytes(problem.network, best.tree, slices, itemsize)
+        if in_parts_is_worth_it(choice.peak_bytes - given_bytes):
             found += _parted(problem, choice, parts, itemsize)
     fitting = [choice for choice in found if choice.peak_bytes <= allowed_bytes]
     if not fitting:
@@ -230,7 +233,7 @@ def _choice(
         slice_size=chunk,
         loop_windows=problem.loop_windows,
         flops=flops * count * problem.repeats,
-        peak_bytes=peak + problem.formed_bytes,
+        peak_bytes=peak + _slice_bytes(network, tree, slices, itemsize) + problem.formed_bytes,
         seconds=seconds * count * problem.repeats + once_s,
         dealt=dealt,
         shares=1 if dealt is None else device.shares,
@@ -281,6 +284,18 @@ def _reads_s(
             copies *= max(_LINE_BYTES / (slices.chunk * itemsize), 1)  # memory is read by the line, however little
         seconds += copies * device.copy_s(count * itemsize, lies_in)
     return seconds
+
+
+def _slice_bytes(network: Network, tree: Tree, slices: _Slices, itemsize: int) -> int:
+    """Slices of the network's own operands that have to be taken out of them, and are not turned anyway."""
+    found, base = 0, len(network.operands)
+    for step in steps(network, tree) if slices.label is not None else ():
+        cost = product(step, slices.sizes)
+        sides = zip(
+            (step.left, step.right), (step.left_labels, step.right_labels), cost.entries, cost.turned, strict=False
+        )
+        found += sum(n for at, labels, n, turned in sides if at < base and slices.label in labels[1:] and not turned)
+    return found * itemsize
 
 
 def _arithmetic_s(problem: Problem, tree: Tree, device: Device, itemsize: int) -> float:

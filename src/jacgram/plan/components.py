@@ -50,6 +50,14 @@ class Component:
         views = {use.view for use in (*self.left, *self.right)}
         return views.pop() if len(views) == 1 else None
 
+    @property
+    def has_sides_apart(self) -> bool:
+        """Whether what one side brings is an operand of that side alone, so that each can be cut by its examples.
+
+        The indices of a table's two sides meet in one operand, and rows of unlike uses are no operands.
+        """
+        return self.form is Form.NETWORK
+
 
 def components(uses1: Sequence[Use], uses2: Sequence[Use]) -> list[Component]:
     """Every component, in leaf order. Shapes alone are read."""

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 
 from jacgram.plan.network import Label, Network
 
-_LEAST_BYTES = 1 << 22  # working set of a slice from which on parts are worth it, measured over layers by themselves
-_LEAST_COLUMNS = 32  # of a part: narrower ones were up to twice as slow, over random layers
-_MOST_BYTES = 20 << 20  # and up to which: parts of a larger one leave the cache
+# Measured over layers by themselves: the working set of a slice has to be so large to be worth its parts, and not so
+# large that these would leave the cache; parts of fewer columns were up to twice as slow.
+_LEAST_BYTES = 1 << 22
+_MOST_BYTES = 20 << 20
+_LEAST_COLUMNS = 32
 
 
 def in_parts_is_worth_it(slice_bytes: int) -> bool:

@@ -38,22 +38,27 @@ class Problem:
     examples: int = 0
 
     def rounds(self, step: Step) -> int:
-        """How often a step is taken: once, or for each of the examples that are taken one at a time."""
+        """How often a step is taken in a panel: once, or for each of the examples that are taken one at a time.
+
+        What side 2 has of its own is made of each example in every panel that has it, and counted here for all panels.
+        """
         if not self.examples or "2" not in step.sides:
             return 1
-        return self.examples if len(step.sides) < 2 else math.ceil(self.examples * self.triangle.share)
+        panels = self.triangle.panels if len(step.sides) < 2 else 1
+        return math.ceil(self.examples * self.triangle.share * panels)
 
     def once_entries(self, network: Network) -> int:
         """Entries that a loop over examples takes beside its rounds, of operands in the order of ``network``.
 
-        What lies in another order now, and what the rounds have found before it is brought into the block's order.
+        What lies in another order now, what is cut for panels where that is a copy, and what the rounds have found,
+        before it is brought into the block's order.
         """
         if not self.examples:
             return 0
         sizes = dict(self.sizes)
         found = self.examples * math.prod(sizes[x] for x in network.out)
         for name, before, after in zip(network.names, self.network.operands, network.operands, strict=True):
-            if before != after:
+            if before != after or self.triangle.blocks:
                 found += math.prod(sizes[x] for x in after) * (self.examples if "2" in name else 1)
         return found
 
@@ -66,10 +71,10 @@ def problems(component: Component, wanted: Wanted, itemsize: int, triangle: Tria
     count = math.prod(component.left[0].sizes()[x] for x in windows)
     loops = (False, True) if 1 < count <= _MAX_WINDOWS else (False,)
     found = [_problem(component, assemble(component, wanted, loop_windows=loop), itemsize, triangle) for loop in loops]
-    return [*found, *_one_by_one(found[0], wanted)] if by_example(component, wanted) else found
+    return [*found, *_one_by_one(found[0], wanted)] if goes_by_example(component, wanted) else found
 
 
-def by_example(component: Component, wanted: Wanted) -> bool:
+def goes_by_example(component: Component, wanted: Wanted) -> bool:
     """Whether side 2's examples can be taken one at a time: they are an axis of the result, and not side 1's."""
     uses = (*component.left, *component.right)
     whole = component.form is Form.NETWORK and all(use.activation is not None for use in uses)
