@@ -18,7 +18,7 @@ from jacgram.contract.steps import Buffers, take_steps
 from jacgram.contract.windows import offsets
 from jacgram.core.uses import Conv, Use
 from jacgram.plan.assembly import Assembly, Stack, assemble
-from jacgram.plan.choose import Choice
+from jacgram.plan.choice import Choice
 from jacgram.plan.components import Component, Form
 from jacgram.plan.network import Network, Step, Tree, steps
 from jacgram.plan.triangle import Triangle

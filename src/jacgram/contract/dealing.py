@@ -9,7 +9,7 @@ from typing import Any
 from jacgram.arrays import Arrays
 from jacgram.contract.labelled import Labelled
 from jacgram.plan.assembly import Assembly
-from jacgram.plan.choose import Choice
+from jacgram.plan.choice import Choice
 
 SHARE = "share"
 """The label of the axis that counts shares: the first of every operand but the cotangents, and of the result."""

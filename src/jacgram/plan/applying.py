@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jacgram.plan.assembly import assemble
-from jacgram.plan.choose import Choice
+from jacgram.plan.choice import Choice
 from jacgram.plan.components import Component, Form
 from jacgram.plan.network import Network, Tree
 from jacgram.plan.problem import goes_by_example

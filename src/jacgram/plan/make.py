@@ -10,7 +10,8 @@ from jacgram.core.dtypes import itemsize
 from jacgram.core.sizes import format_bytes
 from jacgram.core.uses import Identity, Kind
 from jacgram.errors import BudgetError, UnsupportedError
-from jacgram.plan.choose import Choice, choose
+from jacgram.plan.choice import Choice
+from jacgram.plan.choose import choose
 from jacgram.plan.components import Component
 from jacgram.plan.condensing import SHARES, condensable, condensed, pass_blocks
 from jacgram.plan.device import Device

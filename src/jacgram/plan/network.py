@@ -162,8 +162,8 @@ class Product:
 
 def product(step: Step, sizes: Mapping[Label, int]) -> Product:
     """Sizes of a step's matrix product."""
-    groups = _groups(step, frozenset(x for x in (*step.left_labels, *step.right_labels) if sizes[x] == 1))
-    size = lambda labels: math.prod([sizes[x] for x in labels])  # noqa: E731
+    groups = _groups(step, frozenset([x for x in (*step.left_labels, *step.right_labels) if sizes[x] == 1]))
+    size = lambda labels: math.prod(map(sizes.__getitem__, labels))  # noqa: E731
     batch, m, n, k = size(groups.batch), size(groups.m), size(groups.n), size(groups.k)
     left, right = size(step.left_labels), size(step.right_labels)
     turned_left, turned_right, turned_out = groups.turned

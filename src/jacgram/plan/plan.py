@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jacgram.errors import ArgumentError
-from jacgram.plan.choose import Choice
+from jacgram.plan.choice import Choice
 from jacgram.plan.table import plan_table
 
 _FORMAT = 1
