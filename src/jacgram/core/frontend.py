@@ -111,6 +111,10 @@ class Side(Protocol):
         """
         ...
 
+    def adopt(self, other: Self) -> None:
+        """Take over what a side that is `like` this one was found to do by `describe`, so as not to find it again."""
+        ...
+
     def joined(self, other: Self) -> Self | None:
         """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
         ...

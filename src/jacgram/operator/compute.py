@@ -118,6 +118,7 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
     if symmetric:
         return Task((first, first), pairs, leaves, dtype, symmetric)
     if side1.like(side2):
+        side2.adopt(side1)
         alike = Task((first, replace(first, n=side2.n, outputs=side2.outputs)), pairs, leaves, dtype, symmetric)
         if alike.same_seeds:
             # Sides of other sizes are other programs where each is traced by itself.

@@ -19,7 +19,7 @@ from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.jax.execute import holds_tracer, run
 from jacgram.frontends.jax.products import pushforward
 from jacgram.frontends.jax.program import output_leaves
-from jacgram.frontends.jax.trees import is_complex, struct_of
+from jacgram.frontends.jax.trees import is_complex, struct_of, type_of
 
 if TYPE_CHECKING:
     from jacgram.frontends.jax.side import JaxSide
@@ -115,7 +115,7 @@ def _both_ways(side: JaxSide) -> Any:
 
 
 def _check_shapes(side: JaxSide) -> None:
-    specs = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in side.arrays()]
+    specs = [type_of(array) for array in side.arrays()]
     alone = jax.eval_shape(lambda *arrays: _alone(side.with_arrays(arrays)), *specs)
     for path, struct, found in zip(side.output_paths, side.outputs, alone, strict=True):
         if tuple(found.shape) != struct.shape:

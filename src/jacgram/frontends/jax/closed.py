@@ -17,7 +17,7 @@ from jacgram.frontends.jax.execute import holds_tracer
 from jacgram.frontends.jax.fingerprint import fingerprint, has_custom_rules
 from jacgram.frontends.jax.program import output_leaves
 from jacgram.frontends.jax.side import JaxSide
-from jacgram.frontends.jax.trees import Partition, is_weak
+from jacgram.frontends.jax.trees import Partition, is_weak, type_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ def closed(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
     """
     if holds_tracer(side.arrays()):
         return None
-    specs = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (*side.leaves, *side.held)]
+    specs = [type_of(array) for array in (*side.leaves, *side.held)]
     if side.has_examples:
-        specs += [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in side.x]
+        specs += [type_of(leaf, leaf.shape[1:]) for leaf in side.x]
     first, second = len(side.leaves), len(side.leaves) + len(side.held)
 
     def flat(*arrays: Any) -> list[Any]:

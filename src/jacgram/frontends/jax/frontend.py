@@ -27,6 +27,7 @@ from jacgram.frontends.jax.trees import (
     place,
     require_inexact,
     struct_of,
+    type_of,
 )
 
 _INTEGER_PARAMS = "derivatives need real or complex parameters; cast them, or close over what is no parameter"
@@ -173,8 +174,8 @@ def _outputs(
         return leaves
 
     empty = program.has_examples and n == 0
-    specs = [[jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in group] for group in (variable, held)]
-    x_specs = [jax.ShapeDtypeStruct((1, *leaf.shape[1:]) if empty else leaf.shape, leaf.dtype) for leaf in x]
+    specs = [[type_of(leaf) for leaf in group] for group in (variable, held)]
+    x_specs = [type_of(leaf, (1, *leaf.shape[1:])) if empty else type_of(leaf) for leaf in x]
     leaves = jax.eval_shape(batch, *specs, x_specs)
     names, treedef = described[-1]
     require_inexact(names, leaves, "the output of f", _INTEGER_Y)

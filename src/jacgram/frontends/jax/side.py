@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Self, final
 
 import jax
@@ -22,7 +23,8 @@ from jacgram.frontends.jax.products import naming_leaves, needs_second_pull, pul
 from jacgram.frontends.jax.program import Program, output_leaves, same_program
 from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
 from jacgram.frontends.jax.records import Recording
-from jacgram.frontends.jax.trees import checked_vector, is_complex, is_weak, named_leaves, spec_of, struct_of
+from jacgram.frontends.jax.traced_uses import TracedUses
+from jacgram.frontends.jax.trees import checked_vector, is_complex, is_weak, named_leaves, spec_of, struct_of, type_of
 
 
 @final
@@ -36,6 +38,7 @@ class JaxSide:
         held: arrays that f needs and that are not differentiated.
         x: the examples' arrays; empty where x is the variable.
         output_treedef: structure of y.
+        traced: the uses as they were described, for whatever asks for them at the same shapes.
     """
 
     program: Program
@@ -51,6 +54,7 @@ class JaxSide:
     checked: str = "unchecked (not used yet)"
     notes: tuple[str, ...] = ()
     framework: str = "jax"
+    traced: TracedUses | None = None
 
     @property
     def has_examples(self) -> bool:
@@ -96,6 +100,10 @@ class JaxSide:
             return False
         kinds = ([(leaf.shape[1:], leaf.dtype, is_weak(leaf)) for leaf in side.x] for side in (self, other))
         return next(kinds) == next(kinds)
+
+    def adopt(self, other: Self) -> None:
+        """Takes over what a side that is `like` this one was described by."""
+        self.traced = other.traced
 
     def joined(self, other: Self) -> Self | None:
         """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
@@ -149,18 +157,26 @@ class JaxSide:
     def describe(self, seeds: Sequence[Struct], *, structured: bool, recall: bool = False) -> list[Use]:
         """The uses of one example as `Struct`s, by tracing shapes: no value is computed, and nothing recalled."""
         del recall
+        twice = self._twice
+        seed_specs = [spec_of(seed) for seed in seeds]
+        stacked = jax.eval_shape(lambda given: stacked_seeds(given, self._dtypes, twice=twice), seed_specs)
+        points = [type_of(leaf) for leaf in (*self.leaves, *self.held)]
+        example = [type_of(leaf, leaf.shape[1:]) for leaf in self.x]
+
+        def record(*arrays: Any) -> Recording:
+            return self._record(arrays, structured=structured)
+
+        self.traced = TracedUses.of(record, [*points, *example, *stacked], structured=structured)
+        batch = self.traced.shapes()
+
         found: list[Recording] = []
 
-        def operands(arrays: list[Any], seeds: list[Any]) -> tuple[list[Any], list[Any]]:
-            recording = self.with_arrays(arrays)._recording(seeds, structured=structured)
-            found.append(recording)
-            return recording.activations, recording.cotangents
+        def operands(activations: list[Any], cotangents: list[Any]) -> tuple[list[Any], list[Any]]:
+            found.append(complete(batch.with_operands(activations, cotangents), self.leaves, twice=twice))
+            return found[-1].activations, found[-1].cotangents
 
-        x = [jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) for leaf in self.x]
-        points = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in (*self.leaves, *self.held)]
-        shapes = jax.eval_shape(operands, [*points, *x], [spec_of(seed) for seed in seeds])
-        activations, cotangents = ([struct_of(array) for array in arrays] for arrays in shapes)
-        return found[-1].with_operands(activations, cotangents).uses()
+        shapes = jax.eval_shape(operands, batch.activations, batch.cotangents)
+        return found[-1].with_operands(*([struct_of(array) for array in arrays] for arrays in shapes)).uses()
 
     def check_examples(self) -> None:
         """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.
@@ -199,22 +215,39 @@ class JaxSide:
     def _flat_batch(self, leaves: list[Any]) -> list[Any]:
         return output_leaves(self.program.batch(leaves, self.held, self.x))[1]
 
+    @property
+    def _dtypes(self) -> list[Any]:
+        return [jnp.dtype(struct.dtype) for struct in self.outputs]
+
+    @property
+    def _twice(self) -> bool:
+        return needs_second_pull(self.variable, self.outputs)
+
     def _recording(self, seeds: Sequence[Any], *, structured: bool) -> Recording:
-        dtypes = [jnp.dtype(struct.dtype) for struct in self.outputs]
-        twice = needs_second_pull(self.variable, self.outputs)
-
         def recorder(x: list[Any], stacked: list[Any]) -> Recording:
-            def fun(leaves: list[Any]) -> list[Any]:
-                return output_leaves(self.program.one(leaves, self.held, x))[1]
+            arrays = [*self.leaves, *self.held, *x, *stacked]
+            if self.traced is not None and self.traced.fits(arrays, structured=structured):
+                return self.traced(arrays)
+            return self._record(arrays, structured=structured)
 
-            with naming_leaves(self.paths):
-                if structured:
-                    return structured_recording(fun, self.leaves, stacked, self.paths)
-                return identity_recording(fun, self.leaves, stacked)
-
-        stacked = stacked_seeds(seeds, dtypes, twice=twice)
+        stacked = stacked_seeds(seeds, self._dtypes, twice=self._twice)
         recording = record_batch(recorder, self.x, stacked, has_examples=self.has_examples)
-        return complete(recording, self.leaves, twice=twice)
+        return complete(recording, self.leaves, twice=self._twice)
+
+    def _record(self, arrays: Sequence[Any], *, structured: bool) -> Recording:
+        """The uses of one example, traced anew from leaves, held arrays, the example and its stacked seeds."""
+        counts = len(self.leaves), len(self.held), len(self.x)
+        first, second, third = accumulate(counts)
+        leaves, held, x = list(arrays[:first]), arrays[first:second], arrays[second:third]
+        seeds = list(arrays[third:])
+
+        def fun(leaves: list[Any]) -> list[Any]:
+            return output_leaves(self.program.one(leaves, held, x))[1]
+
+        with naming_leaves(self.paths):
+            if structured:
+                return structured_recording(fun, leaves, seeds, self.paths)
+            return identity_recording(fun, leaves, seeds)
 
 
 def _of_no_example(use: Use) -> Use:

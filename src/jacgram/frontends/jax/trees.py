@@ -51,6 +51,11 @@ def spec_of(struct: Struct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(struct.shape, jnp.dtype(struct.dtype))
 
 
+def type_of(array: Any, shape: Sequence[int] | None = None) -> jax.ShapeDtypeStruct:
+    """What to trace with in place of an array: its type, or that of one like it of another shape."""
+    return jax.ShapeDtypeStruct(array.shape if shape is None else shape, array.dtype, weak_type=is_weak(array))
+
+
 def block_sizes(structs: Sequence[Struct]) -> list[int]:
     """Number of entries of each array."""
     return [math.prod(struct.shape) for struct in structs]

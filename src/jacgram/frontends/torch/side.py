@@ -123,6 +123,10 @@ class TorchSide:
         del other
         return False
 
+    def adopt(self, other: Self) -> None:
+        """Nothing to take over: no side is like another."""
+        del other
+
     def joined(self, other: Self) -> None:
         """None: no side is like another."""
         del other

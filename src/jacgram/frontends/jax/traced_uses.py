@@ -1,0 +1,57 @@
+"""The uses of one example as a traced program: f is linearised once, and every pass of either side runs the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jacgram.frontends.jax.records import Record, Recording
+
+
+@dataclass(frozen=True, slots=True)
+class TracedUses:
+    """A recording's operands as a program of flat arrays: leaves, held arrays, one example, seeds.
+
+    Attributes:
+        program: those arrays to activations and then cotangents.
+        records: the uses.
+        activations: how many operands are activations.
+        structured: whether it was asked for more than identity uses.
+    """
+
+    program: ClosedJaxpr
+    records: tuple[Record, ...]
+    activations: int
+    structured: bool
+
+    @classmethod
+    def of(cls, record: Callable[..., Recording], specs: Sequence[jax.ShapeDtypeStruct], *, structured: bool) -> Self:
+        """Traces ``record(*arrays)`` for arrays of these shapes, in full precision."""
+        found: list[Recording] = []
+
+        def operands(*arrays: Any) -> list[Any]:
+            found.append(record(*arrays))
+            return [*found[-1].activations, *found[-1].cotangents]
+
+        with jax.default_matmul_precision("highest"):
+            program = jax.make_jaxpr(operands)(*specs)
+        return cls(program, found[-1].records, len(found[-1].activations), structured)
+
+    def fits(self, arrays: Sequence[Any], *, structured: bool) -> bool:
+        """Whether tracing anew with these arrays could only find the same: their types are those it was traced with."""
+        return structured == self.structured and [jax.typeof(array) for array in arrays] == self.program.in_avals
+
+    def shapes(self) -> Recording:
+        """The recording of a batch of one example, with shapes in place of arrays."""
+        return self._recording([jax.ShapeDtypeStruct((1, *out.shape), out.dtype) for out in self.program.out_avals])
+
+    def __call__(self, arrays: Sequence[Any]) -> Recording:
+        """The recording of one example from its arrays."""
+        return self._recording(jaxpr_as_fun(self.program)(*arrays))
+
+    def _recording(self, operands: Sequence[Any]) -> Recording:
+        return Recording(self.records, list(operands[: self.activations]), list(operands[self.activations :]))
