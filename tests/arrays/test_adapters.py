@@ -41,6 +41,18 @@ def test_window_reaches_outside(xp, framework):
         np.testing.assert_array_equal(found, padded[:, rows][:, :, columns])
 
 
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize(("size", "stride", "dilation"), [(3, 1, 1), (1, 2, 3), (2, 3, 4), (4, 1, 2)])
+@pytest.mark.parametrize("start", [-6, -1, 0, 3, 9])
+def test_unfold_reaches_outside(xp, framework, count, size, start, stride, dilation):
+    x = RNG.standard_normal((2, 7, 3))
+    padded = np.pad(x, ((0, 0), (40, 40), (0, 0)))
+    asked = {"count": count, "size": size, "start": start, "stride": stride, "dilation": dilation}
+    found = xp.to_numpy(xp.unfold(array(framework, x), 1, 3, **asked))
+    at = 40 + start + stride * np.arange(count)[:, None] + dilation * np.arange(size)
+    np.testing.assert_array_equal(found, np.moveaxis(padded[:, at], 2, 3))
+
+
 def test_spread(xp, framework):
     x = RNG.standard_normal((2, 3))
     found = xp.to_numpy(xp.spread(array(framework, x), 1, 3))

@@ -124,6 +124,15 @@ class Arrays(ABC):
         """A strided block, zero where it reaches outside of the array; starts may be negative."""
 
     @abstractmethod
+    def unfold(
+        self, array: Any, axis: int, to: int, *, count: int, size: int, start: int, stride: int, dilation: int
+    ) -> Any:
+        """In place of an axis ``count`` windows on it, each a new axis ``to`` of ``size`` entries.
+
+        Entry ``w`` of window ``p`` is the axis's at ``start + p stride + w dilation``, and zero outside of it.
+        """
+
+    @abstractmethod
     def spread(self, array: Any, axis: int, spacing: int) -> Any:
         """``spacing - 1`` zeros between neighbours along an axis."""
 

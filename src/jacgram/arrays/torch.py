@@ -118,6 +118,17 @@ class TorchArrays(Arrays):
         padded = functional.pad(array, pads) if any(pads) else array
         return padded[tuple(slices)]
 
+    def unfold(
+        self, array: Any, axis: int, to: int, *, count: int, size: int, start: int, stride: int, dilation: int
+    ) -> Any:
+        window = (size - 1) * dilation + 1 if size else 0
+        read = (max(count, 1) - 1) * stride + window
+        low, high = max(-start, 0), max(start + read - array.shape[axis], 0)
+        pads = [0, 0] * (array.ndim - 1 - axis) + [low, high]  # functional.pad counts axes from the last
+        padded = functional.pad(array, pads) if low or high else array
+        windows = padded.narrow(axis, start + low, read).unfold(axis, window, stride)
+        return windows[..., ::dilation].narrow(axis, 0, count).movedim(-1, to)
+
     def spread(self, array: Any, axis: int, spacing: int) -> Any:
         shape = list(array.shape)
         shape[axis] = max((shape[axis] - 1) * spacing + 1, 0)

@@ -39,31 +39,19 @@ def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...])
     spread = spread_input(xp, conv, activation)
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
-    if 0 in out_space or any(s > o * w for s, o, w in zip(spread.shape[1:], out_space, conv.window, strict=False)):
-        # Of what strides leave out, nothing is to be copied.
-        n, *_, channels = spread.shape
-        blocks = [at_offset(xp, conv, spread, w, out_space) for w in offsets(conv)]
-        side_by_side = xp.concatenate([xp.reshape(b, (n, *out_space, 1, channels)) for b in blocks], 1 + len(out_space))
-        return xp.reshape(side_by_side, (n, *out_space, *conv.window, channels))
-    seen = spread
-    for axis in reversed(range(len(out_space))):
-        # Axis by axis: fewer pieces to lay side by side than one for each offset.
-        seen = _along(xp, conv, seen, axis, out_space)
-    return seen
-
-
-def _along(xp: Arrays, conv: Conv, array: Any, axis: int, out_space: tuple[int, ...]) -> Any:
-    """What each offset along one axis of the input reads, side by side along a new axis behind those of space."""
-    rank, place = len(out_space), 1 + axis
-    sizes = [*array.shape[:place], out_space[axis], *array.shape[place + 1 :]]
-    strides = [conv.strides[axis] if at == place else 1 for at in range(len(sizes))]
-    low, _ = conv.padding[axis]
-    pieces: list[Any] = []
-    for offset in range(conv.window[axis]):
-        starts = [offset * conv.dilation[axis] - low if at == place else 0 for at in range(len(sizes))]
-        piece = xp.window(array, starts, sizes, strides)
-        pieces.append(xp.reshape(piece, (*sizes[: 1 + rank], 1, *sizes[1 + rank :])))
-    return xp.concatenate(pieces, 1 + rank)
+    seen, rank = spread, len(out_space)
+    for axis in reversed(range(rank)):
+        seen = xp.unfold(
+            seen,
+            1 + axis,
+            1 + rank,
+            count=out_space[axis],
+            size=conv.window[axis],
+            start=-conv.padding[axis][0],
+            stride=conv.strides[axis],
+            dilation=conv.dilation[axis],
+        )
+    return xp.lay_out(seen, range(seen.ndim)) if math.prod(conv.window) > 1 else seen
 
 
 def _is_tiling(conv: Conv, space: tuple[int, ...], out_space: tuple[int, ...]) -> bool:
