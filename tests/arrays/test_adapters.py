@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jacgram.arrays import adapter
+from jacgram.arrays import Windows, adapter
 from jacgram.arrays import measure as measuring
 from jacgram.arrays.host import others_busy_s
 from jacgram.arrays.measure import cache_folder, device, measure
@@ -44,13 +44,17 @@ def test_window_reaches_outside(xp, framework):
 @pytest.mark.parametrize("count", [0, 1, 4])
 @pytest.mark.parametrize(("size", "stride", "dilation"), [(3, 1, 1), (1, 2, 3), (2, 3, 4), (4, 1, 2)])
 @pytest.mark.parametrize("start", [-6, -1, 0, 3, 9])
-def test_unfold_reaches_outside(xp, framework, count, size, start, stride, dilation):
-    x = RNG.standard_normal((2, 7, 3))
-    padded = np.pad(x, ((0, 0), (40, 40), (0, 0)))
-    asked = {"count": count, "size": size, "start": start, "stride": stride, "dilation": dilation}
-    found = xp.to_numpy(xp.unfold(array(framework, x), 1, 3, **asked))
-    at = 40 + start + stride * np.arange(count)[:, None] + dilation * np.arange(size)
-    np.testing.assert_array_equal(found, np.moveaxis(padded[:, at], 2, 3))
+def test_patches_reach_outside(xp, framework, count, size, start, stride, dilation):
+    x = RNG.standard_normal((2, 7, 8, 3))
+    padded = np.pad(x, ((0, 0), (40, 40), (40, 40), (0, 0)))
+    axes = [Windows(count, size, start, stride, dilation), Windows(5, 2, -1, 2, 1)]
+    found = xp.to_numpy(xp.patches(array(framework, x), axes))
+    rows, columns = (
+        40 + axis.start + axis.stride * np.arange(axis.count)[:, None] + axis.dilation * np.arange(axis.size)
+        for axis in axes
+    )
+    expected = padded[:, rows[:, None, :, None], columns[:, None, :]]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_spread(xp, framework):

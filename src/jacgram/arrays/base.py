@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -12,6 +13,22 @@ class Buffer:
 
     def __init__(self) -> None:
         self.held: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows on one axis: entry ``w`` of window ``p`` is the axis's at ``start + p stride + w dilation``."""
+
+    count: int
+    size: int
+    start: int
+    stride: int
+    dilation: int
+
+    @property
+    def read(self) -> int:
+        """Entries from the first that is read to the last."""
+        return (self.count - 1) * self.stride + (self.size - 1) * self.dilation + 1 if self.count and self.size else 0
 
 
 class Arrays(ABC):
@@ -124,13 +141,8 @@ class Arrays(ABC):
         """A strided block, zero where it reaches outside of the array; starts may be negative."""
 
     @abstractmethod
-    def unfold(
-        self, array: Any, axis: int, to: int, *, count: int, size: int, start: int, stride: int, dilation: int
-    ) -> Any:
-        """In place of an axis ``count`` windows on it, each a new axis ``to`` of ``size`` entries.
-
-        Entry ``w`` of window ``p`` is the axis's at ``start + p stride + w dilation``, and zero outside of it.
-        """
+    def patches(self, array: Any, axes: Sequence[Windows]) -> Any:
+        """What windows on the axes between the first and the last see: ``(n, *counts, *sizes, c)``, zero outside."""
 
     @abstractmethod
     def spread(self, array: Any, axis: int, spacing: int) -> Any:

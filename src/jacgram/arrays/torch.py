@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from jacgram.arrays.base import Arrays, Buffer
+from jacgram.arrays.base import Arrays, Buffer, Windows
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
 from jacgram.arrays.torch_products import contract, taking
 
@@ -118,16 +118,14 @@ class TorchArrays(Arrays):
         padded = functional.pad(array, pads) if any(pads) else array
         return padded[tuple(slices)]
 
-    def unfold(
-        self, array: Any, axis: int, to: int, *, count: int, size: int, start: int, stride: int, dilation: int
-    ) -> Any:
-        window = (size - 1) * dilation + 1 if size else 0
-        read = (max(count, 1) - 1) * stride + window
-        low, high = max(-start, 0), max(start + read - array.shape[axis], 0)
-        pads = [0, 0] * (array.ndim - 1 - axis) + [low, high]  # functional.pad counts axes from the last
-        padded = functional.pad(array, pads) if low or high else array
-        windows = padded.narrow(axis, start + low, read).unfold(axis, window, stride)
-        return windows[..., ::dilation].narrow(axis, 0, count).movedim(-1, to)
+    def patches(self, array: Any, axes: Sequence[Windows]) -> Any:
+        pads: list[int] = [0, 0]  # functional.pad counts axes from the last
+        for length, axis in zip(reversed(array.shape[1:-1]), reversed(axes), strict=True):
+            pads += [max(-axis.start, 0), max(axis.start + axis.read - length, 0)]
+        seen = functional.pad(array, pads) if any(pads) else array
+        for at, axis in reversed(list(enumerate(axes, 1))):
+            seen = _windows(seen, at, axis).movedim(-1, 1 + len(axes))
+        return seen.contiguous() if math.prod(axis.size for axis in axes) > 1 else seen
 
     def spread(self, array: Any, axis: int, spacing: int) -> Any:
         shape = list(array.shape)
@@ -228,3 +226,15 @@ def _split(spec: str, operands: Sequence[Any]) -> tuple[str, list[Any]] | None:
     shaped = [x.unflatten(term.index(longest), (blocks, -1)) for term, x in zip(terms, operands, strict=True)]
     words = ",".join(term.replace(longest, extra + longest) for term in terms)
     return f"{words}->{extra}{out}", shaped
+
+
+def _windows(padded: Any, at: int, axis: Windows) -> Any:
+    """A view of the windows on an axis, their entries along a new last one."""
+    if not axis.read:
+        shape = list(padded.shape)
+        shape[at] = axis.count
+        return padded.new_zeros((*shape, axis.size))
+    windows = padded.narrow(at, max(axis.start, 0), axis.read).unfold(
+        at, (axis.size - 1) * axis.dilation + 1, axis.stride
+    )
+    return windows[..., :: axis.dilation]

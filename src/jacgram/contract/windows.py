@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import Any
 
-from jacgram.arrays import Arrays
+from jacgram.arrays import Arrays, Windows
 from jacgram.core.uses import Conv
 
 
@@ -39,19 +39,8 @@ def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...])
     spread = spread_input(xp, conv, activation)
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
-    seen, rank = spread, len(out_space)
-    for axis in reversed(range(rank)):
-        seen = xp.unfold(
-            seen,
-            1 + axis,
-            1 + rank,
-            count=out_space[axis],
-            size=conv.window[axis],
-            start=-conv.padding[axis][0],
-            stride=conv.strides[axis],
-            dilation=conv.dilation[axis],
-        )
-    return xp.lay_out(seen, range(seen.ndim)) if math.prod(conv.window) > 1 else seen
+    settings = zip(out_space, conv.window, conv.padding, conv.strides, conv.dilation, strict=True)
+    return xp.patches(spread, [Windows(count, size, -low, *steps) for count, size, (low, _), *steps in settings])
 
 
 def _is_tiling(conv: Conv, space: tuple[int, ...], out_space: tuple[int, ...]) -> bool:

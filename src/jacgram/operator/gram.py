@@ -261,7 +261,10 @@ class GramOperator:
             if crossed or l1 == l2
         )
         frontend = self._left.frontend
-        return Request(frontend, (side1, side2), pairs, self._conjugate, check_accumulate(accumulate), by_leaf)
+        # Copies, for what is found of f now is of this call.
+        first = side1.with_arrays(side1.arrays())
+        second = first if side2 is side1 else side2.with_arrays(side2.arrays())
+        return Request(frontend, (first, second), pairs, self._conjugate, check_accumulate(accumulate), by_leaf)
 
     def _compute(
         self, request: Request, method: Method, memory: int | str | None, plan: Plan | None

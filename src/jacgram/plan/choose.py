@@ -19,7 +19,7 @@ from jacgram.plan.device import Device
 from jacgram.plan.factors import row_entries
 from jacgram.plan.network import trees
 from jacgram.plan.parting import in_parts_is_worth_it, parted_label, parts_entries
-from jacgram.plan.pricing import Pricing, pricing
+from jacgram.plan.pricing import PRICES_KEPT, Pricing, pricing
 from jacgram.plan.problem import problems
 from jacgram.plan.triangle import Triangle
 from jacgram.plan.wanted import Wanted
@@ -71,7 +71,7 @@ def _pick(options: Sequence[Choice], allowed_bytes: int) -> Choice:
     return min(options, key=lambda c: (c.peak_bytes, c.seconds))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=PRICES_KEPT)
 def _best(prices: Pricing, allowed_bytes: int) -> Choice:
     """The best candidate, looking into slices only of orders whose arithmetic alone would not already lose."""
     whole = {tree: prices.of(tree) for tree in trees(len(prices.problem.network.operands))}
@@ -91,7 +91,7 @@ def _best(prices: Pricing, allowed_bytes: int) -> Choice:
     return _in_parts(prices, best, allowed_bytes) if prices.device.abreast > 1 else best
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=PRICES_KEPT)
 def _by_example(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
     """The best order example by example, where that is worth the loop or needed to fit; else ``best``."""
     problem, sizes = prices.problem, dict(prices.problem.sizes)
@@ -115,9 +115,8 @@ def _with_less_memory(prices: Pricing, best: Choice) -> Choice:
 def _in_parts(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
     """Rows in parts, in the largest slices that are good for it, if nearly as fast; as they were where none are."""
     triangle = prices.problem.triangle
-    parts = prices.device.abreast // (
-        triangle.panels if triangle.blocks else 1
-    )  # pairs of blocks are side by side already
+    # Pairs of blocks are side by side already.
+    parts = prices.device.abreast // (triangle.panels if triangle.blocks else 1)
     if best.order != "rows" or best.tree is None or best.loop_windows or parts < 2:
         return best
     found: list[Choice] = []

@@ -18,8 +18,10 @@ from jacgram.plan.device import Device
 from jacgram.plan.network import Network, Step, Tree, order_name, product, steps
 from jacgram.plan.problem import Problem
 
+PRICES_KEPT = 512  # problems whose prices are kept, some tens of KiB each
 
-@lru_cache(maxsize=1024)
+
+@lru_cache(maxsize=PRICES_KEPT)
 def pricing(problem: Problem, device: Device, itemsize: int) -> Pricing:
     """The prices of a problem's orders; one object for equal arguments, for other budgets ask for the same again."""
     return Pricing(problem, device, itemsize)

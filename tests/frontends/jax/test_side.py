@@ -246,3 +246,8 @@ def test_without_forward_mode_the_backward_pass_is_transposed(name):
     v = jnp.asarray(np.random.default_rng(0).standard_normal(f(params, x).shape))
     u = J.T @ v
     np.testing.assert_allclose(jnp.vdot(J @ u, v), sum(jnp.vdot(a, a) for a in jax.tree.leaves(u)), rtol=1e-10)
+
+
+def test_examples_are_not_compared_where_f_closes_over_a_traced_value():
+    kernel = jax.jit(lambda scale: jacgram.ntk(lambda w, x: scale * (x @ w), X, params=V))
+    np.testing.assert_allclose(kernel(2.0), 4 * jacgram.ntk(lambda w, x: x @ w, X, params=V))

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 import jacgram
 from jacgram.core.frontend import Struct
+from jacgram.errors import UnsupportedError
 from jacgram.frontends.jax import frontend
 from kit import oracle
 
@@ -107,11 +108,50 @@ def test_numbers_that_give_way_keep_doing_so():
     np.testing.assert_array_equal(jacgram.ntk(f, x, params=w), np.outer(x, x))
 
 
-@pytest.mark.parametrize("check_vma", [False, True])
-def test_within_shard_map(check_vma):
-    """Where arrays may be of a type that says along which axes of a mesh they differ."""
+@pytest.mark.parametrize("f", [lambda x: 3.0 * x, lambda x: (x * 2.0, x * 3.0), jnp.sin])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_constants_of_weakly_typed_numbers(f, compiled):
+    """An activation may be a number, which is no array yet."""
+    kernel = lambda x: jacgram.gram(f, x)
+    found = (jax.jit(kernel) if compiled else kernel)(jnp.asarray(1.5))
+    oracle.check(found, oracle.gram(oracle.jacobian(f, jnp.asarray(1.5)), examples=False))
+
+
+def test_nothing_of_a_trace_is_kept():
+    cell = [1.0]
+    J = jacgram.Jacobian(lambda w, x: cell[0] * dense(w, x), X[:1], params=V)
+    K = J @ J.T
+
+    def kernel(scale):
+        cell[0] = scale
+        found = K.dense()
+        cell[0] = 1.0
+        return found
+
+    with jax.checking_leaks():
+        np.testing.assert_allclose(jax.jit(kernel)(2.0), 4 * K.dense())
+    assert J.stack.sides[0].traced is None
+
+
+needs_shard_map = pytest.mark.skipif(
+    not hasattr(jax, "shard_map"), reason="JAX 0.6.0 has it elsewhere, with other arguments"
+)
+
+
+def in_shard_map(spec, *, check_vma):
     mesh = Mesh(np.array(jax.devices()[:1]), ("d",))
-    spec = PartitionSpec() if check_vma else PartitionSpec("d")
     kernel = lambda w, x: jacgram.ntk(dense, x, params=w)
     shared = {"mesh": mesh, "in_specs": (PartitionSpec(), spec), "out_specs": spec, "check_vma": check_vma}
-    oracle.check(jax.jit(jax.shard_map(kernel, **shared))(V, X), oracle.gram(oracle.jacobian(dense, X, V)))
+    return jax.jit(jax.shard_map(kernel, **shared))(V, X)
+
+
+@needs_shard_map
+@pytest.mark.parametrize(("spec", "check_vma"), [(PartitionSpec(), True), (PartitionSpec("d"), False)])
+def test_within_shard_map(spec, check_vma):
+    oracle.check(in_shard_map(spec, check_vma=check_vma), oracle.gram(oracle.jacobian(dense, X, V)))
+
+
+@needs_shard_map
+def test_types_that_say_along_which_axes_of_a_mesh_arrays_differ():
+    with pytest.raises(UnsupportedError, match="differ along axes of a mesh by their types"):
+        in_shard_map(PartitionSpec("d"), check_vma=True)

@@ -16,7 +16,6 @@ import numpy as np
 
 from jacgram.frontends.jax.fingerprint import Same, fingerprint
 from jacgram.frontends.jax.program import output_leaves
-from jacgram.frontends.jax.trees import type_of
 
 if TYPE_CHECKING:
     from jacgram.frontends.jax.side import JaxSide
@@ -31,10 +30,11 @@ def program_digest(side: JaxSide) -> str:
         y, pull = jax.vjp(lambda moved: output_leaves(side.program.batch(moved, held, x))[1], leaves)
         return y, pull(cotangents)
 
-    one = [type_of(leaf, (1, *leaf.shape[1:])) for leaf in side.x]
-    leaves, held = ([type_of(leaf) for leaf in group] for group in (side.leaves, side.held))
-    shapes = [(1, *s.shape[1:]) if side.has_examples else s.shape for s in side.outputs]
-    cotangents = [jax.ShapeDtypeStruct(shape, struct.dtype) for shape, struct in zip(shapes, side.outputs, strict=True)]
+    # Weak types are left out: an array that was stored and read again has none, and its kernel is the same.
+    spec = lambda array, shape: jax.ShapeDtypeStruct(shape, array.dtype)  # noqa: E731
+    one = [spec(leaf, (1, *leaf.shape[1:])) for leaf in side.x]
+    leaves, held = ([spec(leaf, leaf.shape) for leaf in group] for group in (side.leaves, side.held))
+    cotangents = jax.eval_shape(lambda *arrays: output_leaves(side.program.batch(*arrays))[1], leaves, held, one)
     closed = jax.make_jaxpr(both)(leaves, held, one, cotangents)
     found = hashlib.sha256()
     _feed(found, (fingerprint(closed.jaxpr), tuple(closed.consts), tuple(side.held)))

@@ -82,7 +82,7 @@ def naming_leaves(names: Sequence[str]) -> Generator[None]:
     """What JAX cannot take backward raises `UnsupportedError`, which names the leaves it may depend on.
 
     Raises:
-        UnsupportedError: an operation has no transpose.
+        UnsupportedError: an operation has no transpose, or none of arrays that differ along axes of a mesh.
     """
     leaves = ", ".join(repr(name) for name in names)
     try:
@@ -97,6 +97,13 @@ def naming_leaves(names: Sequence[str]) -> Generator[None]:
         if "lax.while_loop" not in str(error):
             raise
         raise UnsupportedError(while_loop_message(leaves)) from error
+    except TypeError as error:
+        if "{V:" not in str(error):  # how JAX writes a type that says along which axes of a mesh an array differs
+            raise
+        raise UnsupportedError(
+            "x or params differ along axes of a mesh by their types, within a jax.shard_map that checks these; pass "
+            "check_vma=False to it, which leaves axes out of types."
+        ) from error
 
 
 def while_loop_message(leaves: str) -> str:

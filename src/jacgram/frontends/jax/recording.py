@@ -36,18 +36,18 @@ def stacked_seeds(seeds: Sequence[Any], dtypes: Sequence[Any], *, twice: bool) -
 
 def record_batch(recorder: Recorder, x: Sequence[Any], seeds: list[Any], *, has_examples: bool) -> Recording:
     """The recording of every example, with an example axis on each operand: one program, not a loop."""
-    found: list[Recording] = []
+    found: list[tuple[Record, ...]] = []
 
     def operands(leaves: list[Any]) -> tuple[list[Any], list[Any]]:
         recording = recorder(leaves, seeds)
-        found.append(recording)
+        found.append(recording.records)
         return recording.activations, recording.cotangents
 
     if has_examples:
         activations, cotangents = jax.vmap(operands)(list(x))
     else:
-        activations, cotangents = jax.tree.map(lambda array: array[None], operands([]))
-    return found[-1].with_operands(activations, cotangents)
+        activations, cotangents = jax.tree.map(lambda array: jnp.asarray(array)[None], operands([]))
+    return Recording(found[-1], list(activations), list(cotangents))
 
 
 def complete(recording: Recording, variable: Sequence[Any], *, twice: bool) -> Recording:

@@ -22,7 +22,7 @@ from jacgram.frontends.jax.linear.structured import structured_recording
 from jacgram.frontends.jax.products import naming_leaves, needs_second_pull, pullback, pushforward
 from jacgram.frontends.jax.program import Program, output_leaves, same_program
 from jacgram.frontends.jax.recording import complete, record_batch, stacked_seeds
-from jacgram.frontends.jax.records import Recording
+from jacgram.frontends.jax.records import Record, Recording
 from jacgram.frontends.jax.traced_uses import TracedUses
 from jacgram.frontends.jax.trees import checked_vector, is_complex, is_weak, named_leaves, spec_of, struct_of, type_of
 
@@ -169,14 +169,15 @@ class JaxSide:
         self.traced = TracedUses.of(record, [*points, *example, *stacked], structured=structured)
         batch = self.traced.shapes()
 
-        found: list[Recording] = []
+        found: list[tuple[Record, ...]] = []
 
         def operands(activations: list[Any], cotangents: list[Any]) -> tuple[list[Any], list[Any]]:
-            found.append(complete(batch.with_operands(activations, cotangents), self.leaves, twice=twice))
-            return found[-1].activations, found[-1].cotangents
+            completed = complete(batch.with_operands(activations, cotangents), self.leaves, twice=twice)
+            found.append(completed.records)
+            return completed.activations, completed.cotangents
 
         shapes = jax.eval_shape(operands, batch.activations, batch.cotangents)
-        return found[-1].with_operands(*([struct_of(array) for array in arrays] for arrays in shapes)).uses()
+        return Recording(found[-1], *([struct_of(array) for array in arrays] for arrays in shapes)).uses()
 
     def check_examples(self) -> None:
         """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jacgram.frontends.jax.records import Record, Recording
@@ -31,15 +32,17 @@ class TracedUses:
     @classmethod
     def of(cls, record: Callable[..., Recording], specs: Sequence[jax.ShapeDtypeStruct], *, structured: bool) -> Self:
         """Traces ``record(*arrays)`` for arrays of these shapes, in full precision."""
-        found: list[Recording] = []
+        found: list[tuple[tuple[Record, ...], int]] = []
 
         def operands(*arrays: Any) -> list[Any]:
-            found.append(record(*arrays))
-            return [*found[-1].activations, *found[-1].cotangents]
+            recording = record(*arrays)
+            found.append((recording.records, len(recording.activations)))
+            return [*recording.activations, *recording.cotangents]
 
         with jax.default_matmul_precision("highest"):
             program = jax.make_jaxpr(operands)(*specs)
-        return cls(program, found[-1].records, len(found[-1].activations), structured)
+        records, activations = found[-1]
+        return cls(program, records, activations, structured)
 
     def fits(self, arrays: Sequence[Any], *, structured: bool) -> bool:
         """Whether tracing anew with these arrays could only find the same: their types are those it was traced with."""
@@ -51,7 +54,10 @@ class TracedUses:
 
     def __call__(self, arrays: Sequence[Any]) -> Recording:
         """The recording of one example from its arrays."""
-        return self._recording(jaxpr_as_fun(self.program)(*arrays))
+        found = jaxpr_as_fun(self.program)(*arrays)  # where it is a constant, a number rather than an array
+        return self._recording(
+            [jnp.asarray(x, out.dtype) for x, out in zip(found, self.program.out_avals, strict=True)]
+        )
 
     def _recording(self, operands: Sequence[Any]) -> Recording:
         return Recording(self.records, list(operands[: self.activations]), list(operands[self.activations :]))
