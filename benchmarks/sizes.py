@@ -108,8 +108,9 @@ def draw(framework, points):
     for column, model in zip(axes.T, models):
         mine = [point for point in points if point["model"] == model]
         for axis, key, unit in zip(column, ("seconds", "grown"), (1, MIB)):
+            least = 0 if key == "seconds" else 1  # less than a MiB is not told from nothing
             for who, label, style in (("ours", "jacgram", "o-"), ("peer", peer_name, "s--")):
-                shown = [(point["n"], point[who][key] / unit) for point in mine if point[who]]
+                shown = [(point["n"], max(point[who][key] / unit, least)) for point in mine if point[who]]
                 axis.plot(*zip(*shown), style, label=label) if shown else None
             axis.set(xscale="log", yscale="log")
             axis.set_xticks([point["n"] for point in mine], [point["n"] for point in mine], minor=False)
@@ -118,7 +119,7 @@ def draw(framework, points):
         column[0].set_title(model)
         column[1].set_xlabel("examples on each side")
     axes[0, 0].set_ylabel("seconds")
-    axes[1, 0].set_ylabel("growth, MiB")
+    axes[1, 0].set_ylabel("growth, MiB (1 or more)")
     axes[0, 0].legend()
     figure.tight_layout()
     RESULTS.mkdir(exist_ok=True)
