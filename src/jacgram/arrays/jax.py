@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,8 +84,6 @@ class JaxArrays(Arrays):
 
     def patches(self, array: Any, axes: Sequence[Windows]) -> Any:
         # One gather compiles in half the time of pieces side by side, and runs slower in its loop.
-        if any(array.shape[1 + at] > axis.count * axis.size for at, axis in enumerate(axes)):
-            return self._patches_by_offset(array, axes)  # of what strides leave out, nothing is copied
         for at, axis in reversed(list(enumerate(axes, 1))):
             sizes = [axis.count if d == at else n for d, n in enumerate(array.shape)]
             steps = [axis.stride if d == at else 1 for d in range(array.ndim)]
@@ -94,16 +91,6 @@ class JaxArrays(Arrays):
             starts = ([start if d == at else 0 for d in range(array.ndim)] for start in first)
             array = jnp.stack([self.window(array, each, sizes, steps) for each in starts], 1 + len(axes))
         return array
-
-    def _patches_by_offset(self, array: Any, axes: Sequence[Windows]) -> Any:
-        n, *_, channels = array.shape
-        sizes = (n, *(axis.count for axis in axes), channels)
-        steps = (1, *(axis.stride for axis in axes), 1)
-        pieces = [
-            self.window(array, (0, *(a.start + w * a.dilation for a, w in zip(axes, at, strict=True)), 0), sizes, steps)
-            for at in itertools.product(*(range(axis.size) for axis in axes))
-        ]
-        return jnp.stack(pieces, 1 + len(axes)).reshape((*sizes[:-1], *(axis.size for axis in axes), channels))
 
     def spread(self, array: Any, axis: int, spacing: int) -> Any:
         config = [(0, 0, spacing - 1 if a == axis else 0) for a in range(array.ndim)]

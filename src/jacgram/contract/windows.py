@@ -39,6 +39,13 @@ def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...])
     spread = spread_input(xp, conv, activation)
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
+    if not xp.views and any(s > o * w for s, o, w in zip(spread.shape[1:], out_space, conv.window, strict=False)):
+        # Of what strides leave out, nothing is to be copied.
+        n, *_, channels = spread.shape
+        blocks = [
+            xp.reshape(at_offset(xp, conv, spread, w, out_space), (n, *out_space, 1, channels)) for w in offsets(conv)
+        ]
+        return xp.reshape(xp.concatenate(blocks, 1 + len(out_space)), (n, *out_space, *conv.window, channels))
     settings = zip(out_space, conv.window, conv.padding, conv.strides, conv.dilation, strict=True)
     return xp.patches(spread, [Windows(count, size, -low, *steps) for count, size, (low, _), *steps in settings])
 
