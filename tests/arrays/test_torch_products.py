@@ -81,3 +81,20 @@ def test_where_they_would_be_thin_it_is_copied(monkeypatch):
 
 def test_small_products_are_copied(monkeypatch):
     assert products(monkeypatch, "nsw,mtw->nmst", rows(2, 30)[:29], rows(2, 30)) == 1
+
+
+def test_what_is_copied_for_both_operands_is_copied_once():
+    array = torch.randn(3, 4, 5, dtype=torch.float64).permute(1, 0, 2)  # (4, 3, 5), the kept axis between the summed
+    taken = []
+
+    def take(what, shape, like):
+        taken.append(what)
+        return like.new_empty(tuple(shape))
+
+    found = contract("abc,dbc->ad", array, array, take)
+    assert taken.count("left") + taken.count("right") == 1
+    torch.testing.assert_close(found, torch.einsum("abc,dbc->ad", array, array))
+    taken.clear()
+    other = array.clone(memory_format=torch.preserve_format)
+    torch.testing.assert_close(contract("abc,dbc->ad", array, other, take), torch.einsum("abc,dbc->ad", array, other))
+    assert taken.count("left") + taken.count("right") == 2

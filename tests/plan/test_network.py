@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,17 @@ def test_steps_of_rows_need_no_transposed_copy():
     assert first.out == ("n", "o", "k", "i")
     assert second.out == ("m", "p", "k", "i")
     assert last.out == DENSE.out
+
+
+@pytest.mark.parametrize(
+    ("order", "again"), [("rows", [False, True, False]), ("Gram-Gram", [False] * 3), ("one-sided", [False] * 3)]
+)
+def test_what_is_made_again_for_the_second_side(order, again):
+    """Rows of side 2 are those of side 1 where both sides are one; an order with rows of one side makes none again."""
+    found = [tree for tree in trees(4) if order_name(DENSE, tree) == order]
+    assert found
+    for tree in found:
+        assert [step.again for step in steps(DENSE, tree)] == again
 
 
 @given(st.sampled_from(trees(4)))

@@ -53,7 +53,7 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     if done.swapped:
         left, right = right, left
     if done.steps is None:
-        x, y = _matrices(done.left, left, "left", take), _matrices(done.right, right, "right", take)
+        x, y = _pair(done, left, right, take)
         product = torch.bmm(x, y) if take is None else torch.bmm(x, y, out=take("out", done.product, left))
     else:
         assert take is not None
@@ -65,10 +65,27 @@ def _lying(labels: str, tensor: torch.Tensor) -> Lying:
     return Lying(labels, tuple(tensor.shape), tensor.stride(), tensor.element_size())
 
 
+def _pair(done: Way, left: torch.Tensor, right: torch.Tensor, take: Take | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both operands as matrices; what is copied alike for both is copied once."""
+    x = _arranged(done.left, left, "left", take)
+    alike = left is right and (done.left.order, done.left.copied) == (done.right.order, done.right.copied)
+    y = x if alike else _arranged(done.right, right, "right", take)
+    return _as_matrices(done.left, x), _as_matrices(done.right, y)
+
+
 def _matrices(how: Matrices, tensor: torch.Tensor, what: str, take: Take | None) -> torch.Tensor:
+    return _as_matrices(how, _arranged(how, tensor, what, take))
+
+
+def _arranged(how: Matrices, tensor: torch.Tensor, what: str, take: Take | None) -> torch.Tensor:
+    """The tensor with its axes in order, copied where that is no batch of matrices."""
     arranged = tensor.permute(how.order)
-    if how.copied:
-        arranged = arranged.contiguous() if take is None else take(what, arranged.shape, tensor).copy_(arranged)
+    if not how.copied:
+        return arranged
+    return arranged.contiguous() if take is None else take(what, arranged.shape, tensor).copy_(arranged)
+
+
+def _as_matrices(how: Matrices, arranged: torch.Tensor) -> torch.Tensor:
     made = arranged.reshape(how.shape)
     return made.transpose(1, 2) if how.transposed else made
 

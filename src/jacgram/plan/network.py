@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -44,6 +44,8 @@ class Step:
     out: tuple[Label, ...]
     sides: frozenset[str] = frozenset()
     """Sides, ``"1"`` and ``"2"``, whose operands have a share in the result."""
+    again: bool = False
+    """Whether it makes of side 2's operands what another step of the order makes of side 1's."""
 
 
 @lru_cache(maxsize=4096)
@@ -91,6 +93,7 @@ def steps(network: Network, tree: Tree) -> tuple[Step, ...]:
     """The pairwise contractions of an order, in turn. A label is kept while something still needs it."""
     labels = list(network.operands)
     sides = [frozenset(name) & {"1", "2"} for name in network.names]
+    spelled = list(network.names)
     found: list[Step] = []
     pending = set(range(len(labels)))
 
@@ -108,11 +111,15 @@ def steps(network: Network, tree: Tree) -> tuple[Step, ...]:
         found.append(Step(left, right, labels[left], labels[right], out, sides[left] | sides[right]))
         labels.append(out)
         sides.append(found[-1].sides)
+        spelled.append(f"({spelled[left]} {spelled[right]})")
         pending.add(len(labels) - 1)
         return len(labels) - 1
 
     visit(tree)
-    return tuple(found)
+    return tuple(
+        replace(step, again=step.sides == frozenset("2") and word.replace("2", "1") in spelled)
+        for step, word in zip(found, spelled[len(network.names) :], strict=True)
+    )
 
 
 def _arrange(

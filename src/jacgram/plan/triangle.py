@@ -50,8 +50,8 @@ class Triangle:
         return (self.panels + 1) / (2 * self.panels)
 
     def is_second(self, step: Step) -> bool:
-        """Whether a step makes for side 2 what was made for side 1."""
-        return self.one and step.sides == frozenset("2")
+        """Whether a step makes for side 2 what is made for side 1."""
+        return self.one and step.again
 
     def panel(self, step: Step, sizes: Mapping[Label, int]) -> tuple[int, Mapping[Label, int]]:
         """How often a step is taken, and the sizes of an average panel or of a pair of blocks."""
