@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from jacgram.arrays import adapter
 from jacgram.core.dtypes import check_accumulate
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
@@ -165,7 +164,7 @@ def tile_plan(
 ) -> tuple[Tiling, tuple[int, ...], int]:
     """How `write_ntk` would cut a kernel, and the kernel's shape and bytes. Nothing is computed."""
     kernel = _read_kernel(f, x1, x2, params, pattern, method, None)
-    budget = adapter(kernel.framework).free_bytes() // 2 if memory is None else parse_bytes(memory)
+    budget = kernel.request().xp.free_bytes() // 2 if memory is None else parse_bytes(memory)
     tiling = choose_tiling(kernel, tile, budget)
     shape = sized(tiling.task, tiling.examples).pairs[0].wanted.shape
     return tiling, shape, tile_bytes(tiling.task, tiling.examples)

@@ -106,9 +106,33 @@ def test_parts_run_side_by_side_where_there_are_cores_for_them(cores, abreast, m
     from jacgram.arrays import jax as adapted
 
     monkeypatch.setattr(adapted, "usable_cores", lambda: cores)
-    assert adapter("jax").abreast == (abreast if jax.default_backend() == "cpu" else 1)
+    assert adapter("jax").traits.abreast == (abreast if jax.default_backend() == "cpu" else 1)
     pytest.importorskip("torch")
-    assert adapter("torch").abreast == 1
+    assert adapter("torch").traits.abreast == 1
+
+
+def test_the_device_is_that_of_the_arrays_in_jax():
+    jax = pytest.importorskip("jax")
+    xp, x = adapter("jax"), jax.numpy.ones(3)
+    assert xp.at([x]) == xp.at([x, x]) == type(xp)(jax.local_devices()[0])
+    assert xp.at([]) == xp
+    assert xp.at([x]).device_name() == xp.device_name()
+    with jax.default_device(jax.local_devices()[0]):
+        assert xp.device_name() == xp.at([x]).device_name()
+    seen = []
+    jax.jit(lambda a: seen.append(xp.at([a])) or a)(x)
+    assert seen == [xp], "what is traced is nowhere yet"
+
+
+def test_the_device_is_that_of_the_arrays_in_pytorch():
+    torch = pytest.importorskip("torch")
+    xp = adapter("torch")
+    assert xp.at([torch.ones(3)]).device == torch.device("cpu")
+    assert xp.at([torch.ones(3, device="meta")]) == xp, "nothing lies there"
+    assert xp.at([torch.ones(3, device="meta"), torch.ones(3)]).device == torch.device("cpu")
+    on_host, on_gpu = (type(xp)(torch.device(place)).traits for place in ("cpu", "cuda"))
+    assert on_host.caches and not on_gpu.caches
+    assert on_gpu.pass_bytes > on_host.pass_bytes
 
 
 def test_laid_out_in_another_order(xp, framework):

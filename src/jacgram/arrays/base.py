@@ -31,8 +31,48 @@ class Windows:
         return (self.count - 1) * self.stride + (self.size - 1) * self.dilation + 1 if self.count and self.size else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is known of a framework on a kind of device without measuring it; by default, on a CPU.
+
+    Attributes:
+        overhead: bytes that the process grows by for each byte held; 1 where a program's memory is laid out at once.
+        reused_bytes: working memory that is handed out again from call to call, without the system clearing it first.
+        pass_bytes: what a pass over a few examples may take, so that it is faster than one over all: a core's cache.
+        caches: whether a product over what stays in cache, some examples at a time, is faster than one over all.
+        shares: cores that a batch of products is dealt out to, in equal shares; 1 where it is not so dealt out.
+        views: whether part of an array is taken without a copy.
+        abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not.
+        measured_sides: sizes of a kept side of products that are measured.
+        measured_sums: sizes of the summed side of products that are measured; none where they are as those.
+        measured_flops: operations of a product that is measured: what takes longer than starting it does.
+        measured_bytes: bytes, read and written, of the largest copy that is measured: beyond caches.
+    """
+
+    overhead: float = 1.0
+    reused_bytes: float = 2.0**22
+    pass_bytes: float = 6.0 * 2**20
+    caches: bool = True
+    shares: int = 1
+    views: bool = True
+    abreast: int = 1
+    measured_sides: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    measured_sums: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    measured_flops: int = 1 << 26
+    measured_bytes: int = 1 << 26
+
+
+ON_GPU = Traits(
+    reused_bytes=2.0**40,  # more than any device has: nothing is cleared, and nothing kept to caches
+    pass_bytes=2.0**40,
+    caches=False,
+    measured_flops=1 << 34,
+    measured_bytes=1 << 29,
+)
+
+
 class Arrays(ABC):
-    """One framework's arrays.
+    """One framework's arrays on one device. Equal for equal devices, and hashable.
 
     Attributes:
         name: the framework, ``"jax"`` or ``"torch"``.
@@ -41,34 +81,13 @@ class Arrays(ABC):
     name: str
 
     @property
-    def overhead(self) -> float:
-        """Bytes that the process grows by for each byte held; 1 where a program's memory is laid out at once."""
-        return 1.0
+    @abstractmethod
+    def traits(self) -> Traits:
+        """What is known of the device."""
 
-    @property
-    def reused_bytes(self) -> float:
-        """Working memory that is handed out again from call to call, without the system clearing it first."""
-        return 2.0**22
-
-    @property
-    def pass_bytes(self) -> float:
-        """What a pass over a few examples may take, so that it is faster than one over all: a core's share of cache."""
-        return 6.0 * 2**20
-
-    @property
-    def shares(self) -> int:
-        """Cores that a batch of products is dealt out to, in equal shares; 1 where it is not so dealt out."""
-        return 1
-
-    @property
-    def views(self) -> bool:
-        """Whether part of an array is taken without a copy."""
-        return True
-
-    @property
-    def abreast(self) -> int:
-        """Parts of a slice that are best contracted side by side, where products run so; 1 where they do not."""
-        return 1
+    @abstractmethod
+    def at(self, arrays: Sequence[Any]) -> Arrays:
+        """The same on the device where the first of these arrays lies that lies anywhere."""
 
     @abstractmethod
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
@@ -186,7 +205,7 @@ class Arrays(ABC):
 
     @abstractmethod
     def device_name(self) -> str:
-        """What the default device is, for figures kept from one process to the next."""
+        """What the device is, for figures kept from one process to the next."""
 
     @abstractmethod
     def seconds(self, function: Callable[..., Any], *arguments: Any) -> float:

@@ -3,34 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from jacgram.arrays.base import Arrays, Buffer, Windows
+from jacgram.arrays.base import ON_GPU, Arrays, Buffer, Traits, Windows
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds, usable_cores
 from jacgram.arrays.jax_products import contract
+from jacgram.arrays.long_sums import in_blocks
+
+_ON_ONE_CORE = Traits(views=False)
+_ON_CORES = replace(_ON_ONE_CORE, abreast=4)
+_ON_GPU = replace(ON_GPU, views=False, measured_sides=(1, 16, 256), measured_sums=())  # each takes XLA seconds to tune
 
 
+@dataclass(frozen=True)
 class JaxArrays(Arrays):
-    """JAX arrays and tracers."""
+    """JAX arrays and tracers.
+
+    Attributes:
+        device: where they lie, or None for where JAX puts new arrays.
+    """
+
+    device: Any = None
 
     name = "jax"
 
-    @property
-    def views(self) -> bool:
-        return False
+    def at(self, arrays: Sequence[Any]) -> JaxArrays:
+        # What is traced is nowhere yet; of an array in pieces, one device stands for all.
+        held = (x for x in arrays if isinstance(x, jax.Array) and not isinstance(x, Tracer))
+        devices = (min(x.devices(), key=lambda device: device.id) for x in held)
+        return JaxArrays(next(devices, self.device))
 
     @property
-    def abreast(self) -> int:
-        return 4 if jax.default_backend() == "cpu" and usable_cores() > 1 else 1
+    def _device(self) -> Any:
+        chosen = self.device or cast(Any, jax.config).jax_default_device
+        return chosen if isinstance(chosen, jax.Device) else jax.local_devices(backend=chosen)[0]
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._device.platform == "cpu"
+
+    @property
+    def traits(self) -> Traits:
+        if not self._on_cpu:
+            return _ON_GPU
+        return _ON_CORES if usable_cores() > 1 else _ON_ONE_CORE
 
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         del buffer
         if len(operands) == 2:
-            return contract(spec, *operands)
+            left, right = operands
+            is_single = left.dtype in (jnp.float32, jnp.complex64) and not self._on_cpu  # there XLA keeps its digits
+            blocks = in_blocks(spec, (left.shape, right.shape)) if is_single else None
+            if blocks is None:
+                return contract(spec, left, right)
+            words, (shape1, shape2) = blocks
+            return jnp.sum(contract(words, jnp.reshape(left, shape1), jnp.reshape(right, shape2)), 0)
         return jnp.einsum(spec, *operands, precision=jax.lax.Precision.HIGHEST)
 
     def asarray(self, value: Any, like: Any) -> Any:
@@ -140,16 +173,15 @@ class JaxArrays(Arrays):
         return jax.lax.dynamic_update_slice(buffer, old + block, starts)
 
     def free_bytes(self) -> int:
-        stats = jax.local_devices()[0].memory_stats()
+        stats = self._device.memory_stats()
         if stats and "bytes_limit" in stats:
             return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
         return host_free_bytes()
 
     def device_name(self) -> str:
-        kind = jax.local_devices()[0].device_kind
-        return f"{kind} {jax.__version__} {host_name()}"
+        return f"{self._device.device_kind} {jax.__version__} {host_name()}"
 
     def seconds(self, function: Callable[..., Any], *arguments: Any) -> float:
         compiled = jax.jit(function)
-        held = [jnp.asarray(argument) for argument in arguments]
+        held = [jax.device_put(argument, self._device) for argument in arguments]
         return least_seconds(lambda: jax.block_until_ready(compiled(*held)))

@@ -7,6 +7,7 @@ measurement too.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +24,12 @@ from jacgram.arrays.base import Arrays
 from jacgram.arrays.host import others_busy_s
 from jacgram.plan.device import Device, Table
 
-_VERSION = 13
+_VERSION = 14
 _DISTURBED = 0.25  # share of the machine that others take, beyond which figures are not kept for good
 _PROVISIONAL_S = 3600  # how long they are kept then
 _ROUNDS = 2  # of everything, for what disturbs a measurement comes and goes
-_SIDES = (1, 4, 16, 64, 256, 1024)
+_MOST_ENTRIES = 1 << 26  # of one array
+_STEPS = 64
 _COPY_BYTES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 
 
@@ -58,34 +60,42 @@ def cache_folder() -> Path:
 
 def measure(xp: Arrays, name: str) -> Device:
     """Figures measured now."""
-    rng = np.random.default_rng(0)
+    calls, traits = _calls(xp), xp.traits
+    empty_s = xp.seconds(calls.copy, _draw(1))
 
-    def draw(*shape: int) -> Any:
-        return rng.standard_normal(shape).astype(np.float32)
+    def per_s(amount: float, call: Callable[..., Any], *shapes: tuple[int, ...]) -> float:
+        """Rate of a call that does so much, without what it takes to start it."""
+        seconds = xp.seconds(call, *(_draw(*shape) for shape in shapes))
+        return amount / max(seconds - empty_s, 0.2 * seconds)
 
-    products, sums = (
-        [(side, _product_rate(xp, draw, side, summed=summed)) for side in _SIDES] for summed in (False, True)
-    )
-    copies = _copies(xp, draw)
-    call_s = xp.seconds(lambda a: _loop(xp, a), draw(1, 16, 16)) / _STEPS
-    turned = draw(16, 64, 32, 128)  # small enough to go without fresh memory from the system
-    turn_s = xp.seconds(lambda a: xp.reshape(xp.transpose(a, (0, 1, 3, 2)), (-1,)), turned)
-    small = draw(64, 128, 128)
-    small_s = xp.seconds(lambda a: xp.einsum("bmk,bkn->bmn", a, a), small)
+    def product(side: int, *, summed: bool) -> float:
+        """Rate of products with one side of this size, a kept one or the summed one."""
+        inner = max(side, 512)
+        batch = max(1, traits.measured_flops // (2 * side * inner * inner))
+        batch = min(batch, _MOST_ENTRIES // (inner * inner))
+        m, k = (inner, side) if summed else (side, inner)
+        return per_s(2.0 * batch * side * inner * inner, calls.product, (batch, m, k), (batch, k, inner))
+
+    copies = [(float(size), per_s(size, calls.copy, (size // 8,))) for size in _COPY_BYTES[:-1]]
+    copies.append((_COPY_BYTES[-1], per_s(traits.measured_bytes, calls.copy, (traits.measured_bytes // 8,))))
+    # A fourth of it, to go without fresh memory from the system where that clears it.
+    turned = (traits.measured_bytes // 16 // (64 * 32 * 128), 64, 32, 128)
+    small = (max(64, traits.measured_flops // (2 * 128**3)), 128, 128)
     return Device(
         name,
-        products=tuple(products),
-        copies=tuple(copies),
-        call_s=call_s,
-        overhead=xp.overhead,
-        turns_per_s=turned.nbytes / turn_s,
-        sums=tuple(sums),
-        reused_bytes=xp.reused_bytes,
-        pass_bytes=xp.pass_bytes,
-        shares=xp.shares,
-        views=xp.views,
-        abreast=xp.abreast,
-        batched_flops_per_s=2 * small.size * small.shape[-1] / small_s,
+        products=tuple((side, product(side, summed=False)) for side in traits.measured_sides),
+        # What fits a smaller cache is no slower to reach: where it seems so, something disturbed the measurement.
+        copies=tuple((size, max(rate for _, rate in copies[at:])) for at, (size, _) in enumerate(copies)),
+        call_s=xp.seconds(calls.loop, _draw(1, 16, 16)) / _STEPS,
+        overhead=traits.overhead,
+        turns_per_s=per_s(4 * math.prod(turned), calls.turn, turned),
+        sums=tuple((side, product(side, summed=True)) for side in traits.measured_sums),
+        reused_bytes=traits.reused_bytes,
+        pass_bytes=traits.pass_bytes,
+        shares=traits.shares,
+        views=traits.views,
+        abreast=traits.abreast,
+        batched_flops_per_s=per_s(2 * math.prod(small) * small[-1], calls.square, small),
     )
 
 
@@ -106,32 +116,39 @@ def best(rounds: Sequence[Device]) -> Device:
     )
 
 
-def _product_rate(xp: Arrays, draw: Callable[..., Any], side: int, *, summed: bool) -> float:
-    """Rate of products with one side of this size, a kept one or the summed one."""
-    inner = max(side, 512)
-    batch = max(1, 2**25 // (side * inner * inner))
-    m, k = (inner, side) if summed else (side, inner)
-    seconds = xp.seconds(lambda a, b: xp.einsum("bmk,bkn->bmn", a, b), draw(batch, m, k), draw(batch, k, inner))
-    return 2 * batch * side * inner * inner / seconds
+def _draw(*shape: int) -> Any:
+    """Random numbers; of a large array some, over and over."""
+    drawn = np.random.default_rng(0).standard_normal(min(math.prod(shape), 1 << 22), np.float32)
+    return np.resize(drawn, shape)
 
 
-_STEPS = 64
+class _Calls(NamedTuple):
+    """What is measured."""
+
+    copy: Callable[[Any], Any]
+    product: Callable[[Any, Any], Any]
+    square: Callable[[Any], Any]
+    turn: Callable[[Any], Any]
+    loop: Callable[[Any], Any]
 
 
-def _copies(xp: Arrays, draw: Callable[..., Any]) -> list[tuple[float, float]]:
-    """Rates of reading an array and writing another into fresh memory, the call's own time left out."""
-    empty_s = xp.seconds(lambda a: a * 2, draw(1))
-    found: list[tuple[float, float]] = []
-    for n_bytes in _COPY_BYTES:
-        seconds = xp.seconds(lambda a: a * 2, draw(n_bytes // 8))
-        found.append((n_bytes, n_bytes / max(seconds - empty_s, 0.2 * seconds)))
-    # What fits a smaller cache is no slower to reach: where it seems so, something disturbed the measurement.
-    return [(n_bytes, max(rate for _, rate in found[position:])) for position, (n_bytes, _) in enumerate(found)]
+@lru_cache(maxsize=8)
+def _calls(xp: Arrays) -> _Calls:
+    """The same objects in each round, for a framework may compile them."""
 
+    def product(a: Any, b: Any) -> Any:
+        return xp.einsum("bmk,bkn->bmn", a, b)
 
-def _loop(xp: Arrays, a: Any) -> Any:
-    """A loop of small products, each cut from an array: what a step costs, whatever it does."""
-    return xp.fold(lambda at, out: xp.einsum("bmk,bkn->bmn", out, xp.slice(a, 1, at, 16)), a, [0] * _STEPS)
+    def step(at: Any, out: Any, a: Any) -> Any:
+        return product(out, xp.slice(a, 1, at, 16))
+
+    return _Calls(
+        copy=lambda a: a * 2,  # reading an array and writing another
+        product=product,
+        square=lambda a: product(a, a),
+        turn=lambda a: xp.reshape(xp.transpose(a, (0, 1, 3, 2)), (-1,)),
+        loop=lambda a: xp.fold(lambda at, out: step(at, out, a), a, [0] * _STEPS),  # what a step costs by itself
+    )
 
 
 def _in_thread(work: Callable[[], Device]) -> Device:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from jacgram.arrays.base import Arrays, Buffer, Windows
+from jacgram.arrays.base import ON_GPU, Arrays, Buffer, Traits, Windows
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
+from jacgram.arrays.long_sums import in_blocks
 from jacgram.arrays.torch_products import contract, taking
-
-_LONG = 4096  # products added up one after the other, from which on their rounding shows
-_LETTERS = string.ascii_letters
 
 _LARGEST_KEPT = (1 << 25) - (1 << 13)  # with what the allocator puts around it no more than 32 MiB
 
@@ -33,37 +31,63 @@ def reuse_freed_memory() -> None:
     torch.empty(_LARGEST_KEPT, dtype=torch.uint8, device="cpu")
 
 
+_ON_GPU = replace(ON_GPU, overhead=1.1)
+
+
+@cache
+def _on_cpu(threads: int) -> Traits:
+    return Traits(
+        # Measured with glibc: tensors of a few megabytes come and go, and leave holes that the next ones do not fit.
+        overhead=1.6,
+        # glibc keeps pieces of up to 32 MiB when they are freed (mallopt(3), M_MMAP_THRESHOLD).
+        reused_bytes=2.0**25,
+        # Every call of a pass is made from Python, so that fewer and larger ones win over what cache would save.
+        pass_bytes=2.0**27,
+        shares=threads,
+    )
+
+
+@dataclass(frozen=True)
 class TorchArrays(Arrays):
-    """PyTorch tensors."""
+    """PyTorch tensors.
+
+    Attributes:
+        device: where they lie, or None for where PyTorch puts new tensors.
+    """
+
+    device: torch.device | None = None
 
     name = "torch"
 
-    @property
-    def overhead(self) -> float:
-        # Measured with glibc: tensors of a few megabytes come and go, and leave holes that the next ones do not fit.
-        return 1.1 if torch.cuda.is_available() else 1.6
+    def at(self, arrays: Sequence[Any]) -> TorchArrays:
+        places = (array.device for array in arrays if array.device.type != "meta")
+        return TorchArrays(next(places, self.device))
 
     @property
-    def reused_bytes(self) -> float:
-        # glibc keeps pieces of up to 32 MiB when they are freed (mallopt(3), M_MMAP_THRESHOLD); CUDA clears nothing.
-        return 2.0**40 if torch.cuda.is_available() else 2.0**25
+    def _device(self) -> torch.device:
+        return self.device or torch.get_default_device()
 
     @property
-    def pass_bytes(self) -> float:
-        # Every call of a pass is made from Python, so that fewer and larger ones win over what cache would save.
-        return 2.0**40 if torch.cuda.is_available() else 2.0**27
+    def _on_gpu(self) -> bool:
+        return self._device.type == "cuda"
 
     @property
-    def shares(self) -> int:
-        return 1 if torch.cuda.is_available() else torch.get_num_threads()
+    def traits(self) -> Traits:
+        return _ON_GPU if self._on_gpu else _on_cpu(torch.get_num_threads())
 
     def einsum(self, spec: str, *operands: Any, buffer: Buffer | None = None) -> Any:
         if len(operands) != 2:
             return torch.einsum(spec, *operands)
         take = None if any(map(_is_followed, operands)) else taking(buffer)
-        split = _split(spec, operands)
-        left, right = operands if split is None else split[1]
-        return contract(spec, left, right, take) if split is None else contract(split[0], left, right, take).sum(0)
+        is_single = operands[0].dtype in (torch.float32, torch.complex64)
+        left, right = operands
+        blocks = in_blocks(spec, (left.shape, right.shape)) if is_single else None
+        if blocks is None:
+            return contract(spec, left, right, take)
+        words, (shape1, shape2) = blocks
+        first = left.reshape(shape1)
+        second = first if right is left and shape1 == shape2 else right.reshape(shape2)
+        return contract(words, first, second, take).sum(0)
 
     def buffer(self, arrays: Sequence[Any]) -> Buffer | None:
         return None if any(map(_is_followed, arrays)) else Buffer()
@@ -175,23 +199,22 @@ class TorchArrays(Arrays):
         return buffer
 
     def free_bytes(self) -> int:
-        if torch.cuda.is_available():
-            return int(torch.cuda.mem_get_info()[0])
+        if self._on_gpu:
+            return int(torch.cuda.mem_get_info(self._device)[0])
         return host_free_bytes()
 
     def device_name(self) -> str:
-        if torch.cuda.is_available():
-            return f"{torch.cuda.get_device_name()} {torch.__version__}"
+        if self._on_gpu:
+            return f"{torch.cuda.get_device_name(self._device)} {torch.__version__}"
         return f"cpu {torch.__version__} {torch.get_num_threads()} threads {host_name()}"
 
     def seconds(self, function: Callable[..., Any], *arguments: Any) -> float:
-        on_gpu = torch.cuda.is_available()
-        held = [torch.from_numpy(argument).to("cuda" if on_gpu else "cpu") for argument in arguments]
+        held = [torch.from_numpy(argument).to(self._device) for argument in arguments]
 
         def call() -> None:
             function(*held)
-            if on_gpu:
-                torch.cuda.synchronize()
+            if self._on_gpu:
+                torch.cuda.synchronize(self._device)
 
         with torch.no_grad():
             return least_seconds(call)
@@ -202,30 +225,6 @@ def _is_followed(tensor: torch.Tensor) -> bool:
     if tensor.requires_grad or torch.func.debug_unwrap(tensor) is not tensor:
         return True
     return torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
-
-
-def _split(spec: str, operands: Sequence[Any]) -> tuple[str, list[Any]] | None:
-    """A long contraction in single precision as a sum of short ones, or None where that is not worth it.
-
-    Libraries add up 10⁴ products one by one, to an error of 1e-6 and more. Blocks of about a thousand, added up
-    in turn, are ten times as accurate and take the same time.
-    """
-    sources, out = spec.split("->")
-    terms = sources.split(",")
-    if operands[0].dtype not in (torch.float32, torch.complex64):
-        return None
-    sizes = dict(zip("".join(terms), (size for x in operands for size in x.shape), strict=True))
-    summed = [x for x in terms[0] if terms[0].count(x) == terms[1].count(x) == 1 and x not in out]
-    longest = max(summed, key=sizes.__getitem__, default="")
-    if not longest or sizes[longest] < _LONG:
-        return None
-    blocks = next((b for b in range(sizes[longest] // 1024, 1, -1) if sizes[longest] % b == 0), 1)
-    if blocks == 1 or 16 * blocks * math.prod(sizes[x] for x in out) > sum(x.numel() for x in operands):
-        return None
-    extra = next(letter for letter in _LETTERS if letter not in spec)
-    shaped = [x.unflatten(term.index(longest), (blocks, -1)) for term, x in zip(terms, operands, strict=True)]
-    words = ",".join(term.replace(longest, extra + longest) for term in terms)
-    return f"{words}->{extra}{out}", shaped
 
 
 def _windows(padded: Any, at: int, axis: Windows) -> Any:

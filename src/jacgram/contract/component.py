@@ -56,7 +56,7 @@ def contract(
     With ``conjugate``, side 2's rows enter conjugated: J1 J2ᴴ. With several ``panels``, entries below them are zero.
     """
     one = _is_one(component, sides)
-    triangle = Triangle.of(wanted, panels, one=one, blocks=not xp.views and component.has_sides_apart)
+    triangle = Triangle.of(wanted, panels, one=one, blocks=not xp.traits.views and component.has_sides_apart)
     if choice.tree is None:
         return _rows_product(xp, component, choice, wanted, sides, dtype, triangle, conjugate=conjugate)
     assembly = assemble(component, wanted, loop_windows=choice.loop_windows)
@@ -189,7 +189,7 @@ def _parts(
 ) -> Sequence[Sequence[Labelled]]:
     """The operands of each part, which together are the whole. Where nothing runs side by side, it is not cut."""
     label = choice.parted
-    if label is None or xp.abreast == 1:
+    if label is None or xp.traits.abreast == 1:
         return [every]
     ends = [sizes[label] * number // choice.parts for number in range(choice.parts + 1)]
     found: list[list[Labelled]] = []

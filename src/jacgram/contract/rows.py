@@ -85,14 +85,16 @@ def _window_rows(
     activation = xp.astype(use.activation, str(cotangent.array.dtype).removeprefix("torch."))
     n, of_one = use.activation.shape[0], math.prod(factor.activation_sizes)
     every = ("n", *factor.activation)
-    if part is None and n and 0 < of_one <= _FEW:
+    # Where no cache is to be kept to, patches take the place of what the pass has freed: arrays like cotangents.
+    most = _FEW if xp.traits.caches else max(_FEW, math.prod(cotangent.array.shape))
+    if part is None and n and 0 < of_one <= most:
 
         def of_block(start: Any, size: int) -> list[Any]:
             array = patches(xp, conv, xp.slice(activation, 0, start, size), out_space)
             seen = Labelled(every, xp.reshape(array, (size, *factor.activation_sizes)))
             return [einsum(xp, ("n", "s", *labels), cotangent.slice(xp, "n", start, size), seen).array]
 
-        return collected(xp, n, _block(n, _FEW // of_one, xp.shares), of_block)[0]
+        return collected(xp, n, _block(n, most // of_one, xp.traits.shares), of_block)[0]
     inner = tuple(x for x in labels if x not in factor.window)
     read = tuple(x for x in factor.activation if x not in factor.window)
     spread = spread_input(xp, conv, activation)

@@ -39,7 +39,8 @@ def patches(xp: Arrays, conv: Conv, activation: Any, out_space: tuple[int, ...])
     spread = spread_input(xp, conv, activation)
     if _is_tiling(conv, spread.shape[1:-1], out_space):
         return _tiles(xp, conv, spread, out_space)
-    if not xp.views and any(s > o * w for s, o, w in zip(spread.shape[1:], out_space, conv.window, strict=False)):
+    sizes = zip(spread.shape[1:], out_space, conv.window, strict=False)
+    if not xp.traits.views and any(s > o * w for s, o, w in sizes):
         # Of what strides leave out, nothing is to be copied.
         n, *_, channels = spread.shape
         blocks = [

@@ -60,6 +60,12 @@ class Request:
         return promote(*(s.dtype for side in self.sides for s in (*side.outputs, *side.variable)))
 
     @property
+    def xp(self) -> Arrays:
+        """The array primitives, on the device of the sides' arrays."""
+        held = [array for side in self.sides for array in side.arrays()]
+        return adapter(self.frontend.name).at(held)
+
+    @property
     def result_dtype(self) -> str:
         """The inputs' dtype, float32 where that is a half precision."""
         return accumulation(self.dtype)
@@ -72,7 +78,7 @@ def plan_request(request: Request, method: Method, memory: int | str | None) -> 
 
 def _plan(request: Request, task: Task, method: Method, memory: int | str | None) -> tuple[Plan, Task]:
     """The plan, and the task with the leaves that it condenses."""
-    xp = adapter(request.frontend.name)
+    xp = request.xp
     budget = _rounded(xp.free_bytes() // 2) if memory is None else parse_bytes(memory)
     chosen = method.device if isinstance(method, Auto | Structured) else None
     plan, task = _planned(task, _sharing(task), method, budget, chosen or device(xp))
@@ -121,9 +127,9 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
         side2.adopt(side1)
         alike = Task((first, replace(first, n=side2.n, outputs=side2.outputs)), pairs, leaves, dtype, symmetric)
         if alike.same_seeds:
-            # Sides of other sizes are other programs where each is traced by itself.
-            joined = side1.example_bytes + side2.example_bytes if side1.n == side2.n else None
-            return replace(alike, joined_bytes=joined)
+            # Where a function is compiled, sides of other sizes are other programs, each traced by itself.
+            may_join = side1.n == side2.n or not request.frontend.compiles
+            return replace(alike, joined_bytes=side1.example_bytes + side2.example_bytes if may_join else None)
     second = _shapes(side2, 2, pairs, method, recall=recall)
     return Task((first, second), pairs, leaves, dtype, symmetric)
 
@@ -153,7 +159,7 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
     request, keys = closed
     arrays, places = _arrays(request)
     key = (keys, places, request.same, request.pairs, request.conjugate, request.accumulate, request.by_leaf)
-    key = (key, method, memory, given)
+    key = (key, request.xp, method, memory, given)
     prepared = _prepared.pop(key, None)
     if prepared is None:
         kernel = _kernel(request, method, memory, given)
@@ -218,7 +224,7 @@ def _kernel(
         check_plan(given, task)
         plan, task = given, condensed(task, given.condensed, given.pass_blocks)
     make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
-    xp = adapter(request.frontend.name)
+    xp = request.xp
 
     def kernel(*arrays: Any) -> list[list[Any]]:
         held = [arrays[place] for place in places]

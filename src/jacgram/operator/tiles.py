@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from jacgram.arrays import adapter
 from jacgram.contract.factors import Layout, assembled, factors_of, parts
 from jacgram.contract.hermitian import symmetrize
 from jacgram.contract.matrix_free import MatrixFreeKernel
@@ -140,8 +139,8 @@ class TileKernel:
     def __init__(self, kernel: LazyKernel, plan: Plan, cache_bytes: int) -> None:
         self._kernel, self._plan, self._cache_bytes = kernel, plan, cache_bytes
         self._frontend = load(kernel.framework)
-        self._xp = adapter(kernel.framework)
         self._request = kernel.request()
+        self._xp = self._request.xp
         self._task = condensed(make_task(self._request, kernel.method), plan.condensed, plan.pass_blocks)
         self._real_part = any(side.real_part for side in self._request.sides)
         self._programs: dict[Any, Callable[[Sequence[Any]], Any]] = {}

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jacgram.arrays import adapter
 from jacgram.core.dtypes import real_dtype
 from jacgram.core.patterns import Labels, Pattern, full_labels
 from jacgram.core.sizes import format_bytes, parse_bytes
@@ -147,7 +146,7 @@ def _resumed(stored: KernelStore, kernel: LazyKernel, options: WriteOptions) -> 
 
 def _budget(kernel: LazyKernel, options: WriteOptions) -> int:
     if options.memory is None:
-        return adapter(kernel.framework).free_bytes() // 2
+        return kernel.request().xp.free_bytes() // 2
     return parse_bytes(options.memory)
 
 
