@@ -39,7 +39,8 @@ def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: P
         layouts.append(layout)
         return arrays
 
-    arrays = collected(xp, side.n, plan.pass_blocks[position] or side.n, of_block)
+    block = side.n if plan.joined else plan.pass_blocks[position] or side.n
+    arrays = collected(xp, side.n, block, of_block)
     assert len({tuple((a, g) for _, a, g in layout) for layout in layouts}) == 1, (
         "blocks of one side have the same uses"
     )

@@ -172,7 +172,7 @@ def _tiled(
         for side, n, t, share in zip(task.sides, counts.examples, tile, shares, strict=True)
     ]
     pass_flops, pass_s = (made[0], passes[0]) if task.hermitian and whole else (sum(made), sum(passes))
-    apart_bytes = _joined_bytes(task) if whole else None
+    apart_bytes = _joined_bytes(task, device) if whole else None
     joined = apart_bytes is not None and peak + held_bytes + apart_bytes <= budget_bytes
     return Plan(
         method=name,
@@ -197,12 +197,17 @@ def _tiled(
 _JOINED_BYTES = 16 << 20  # examples and factors of both sides up to which one pass for both is faster than two
 
 
-def _joined_bytes(task: Task) -> int | None:
+def _joined_bytes(task: Task, device: Device) -> int | None:
     """Bytes of both sides' examples and factors once more, where one pass could make them and is faster; else None."""
-    if task.joined_bytes is None or any(side.made_of is not None or not side.n for side in task.sides):
+    if task.joined_bytes is None or not all(side.n for side in task.sides):
         return None
-    n_bytes = task.joined_bytes + sum(side.n * (side.activation_bytes + side.cotangent_bytes) for side in task.sides)
-    return n_bytes if n_bytes <= _JOINED_BYTES else None
+    held, made = (
+        task.joined_bytes + sum(side.n * (side.activation_bytes + side.cotangent_bytes) for side in sides)
+        for sides in (task.sides, [side.made_of or side for side in task.sides])
+    )
+    # Where leaves are condensed, a pass over more than this is slower than two.
+    least = 0 if any(side.made_of is not None for side in task.sides) else _JOINED_BYTES
+    return held if made <= max(least, device.pass_bytes) else None
 
 
 @dataclass(frozen=True, slots=True)

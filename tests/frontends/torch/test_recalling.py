@@ -38,13 +38,19 @@ def counted(f):
     return counting, calls
 
 
-def test_a_warm_call_runs_f_twice_a_side():
-    """Once for the shape of y, once for the uses."""
+def test_how_often_a_warm_call_runs_f():
+    """Once a side for the shape of y; for the uses once, or once a side where more than the examples differs."""
     f, calls = counted(lambda p, x: torch.tanh(x @ p))
     w, x1, x2 = normal(3, 2), normal(4, 3), normal(5, 3)
     check(f, w, x1, x2)
     calls.clear()
     jacgram.ntk(f, x1, x2, params=w)
+    assert len(calls) == 3
+    J1, J2 = jacgram.Jacobian(f, x1, params=w), jacgram.Jacobian(f, x2, params=w.clone())
+    (J1 @ J2.T).dense()
+    calls.clear()
+    J1, J2 = jacgram.Jacobian(f, x1, params=w), jacgram.Jacobian(f, x2, params=w.clone())
+    (J1 @ J2.T).dense()
     assert len(calls) == 4
 
 

@@ -266,12 +266,40 @@ def test_same_point():
     assert not made.same_point(side(lambda p, x: f(p, x), x, params))
 
 
-def test_no_side_is_taken_to_be_like_another():
+def test_sides_that_differ_in_their_examples_alone_are_alike():
     f, params, x = zoo.MODELS["dense"].on("torch", 3)
-    made, other = side(f, x, params), side(f, x, params)
-    assert not made.like(other)
-    assert made.joined(other) is None
+    made, other = side(f, x, params), side(f, torch.cat([x, 2 * x]), params)
+    assert made.like(other)
     assert made.example_bytes == x.numel() * 8
+    both = made.joined(other)
+    assert both.n == 9
+    assert both.outputs[0].shape[0] == 9
+    torch.testing.assert_close(both.x[0], torch.cat([x, x, 2 * x]))
+    other.adopt(made)
+    assert other.shared is made.shared
+    same = {name: leaf.clone() for name, leaf in params.items()}
+    for changed in (
+        side(lambda p, x: f(p, x), x, params), side(f, x, same), side(f, x.float(), {n: p.float() for n, p in same.items()})
+    ):  # fmt: skip
+        assert not made.like(changed)
+        assert made.joined(changed) is None
+
+
+def test_a_function_that_may_branch_on_data_is_like_no_other():
+    """Values decide which uses it has."""
+
+    def f(w, x):
+        return torch.stack([row @ w if row[0] > 0 else row.sum() * w.sum(0) for row in x])
+
+    x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
+    assert not side(f, x, w).like(side(f, x + 1, w))
+    module = torch.nn.Linear(3, 2).double()
+    first = side(lambda m, x: m(x), x, module)
+    assert not first.like(side(lambda m, x: m(x), x, module)), "a function is itself alone"
+    nested = {"a": x, "flag": True}
+    g = lambda m, x: m(x["a"]) if x["flag"] else -m(x["a"])
+    assert side(g, nested, module).like(side(g, {"a": x, "flag": True}, module))
+    assert not side(g, nested, module).like(side(g, {"a": x, "flag": False}, module))
 
 
 # ----------------------------------------------------------------------------------------------------- bad input

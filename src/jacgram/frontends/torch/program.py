@@ -138,6 +138,17 @@ def _takes(forward: Callable[..., Any], keys: set[Any]) -> bool:
     return keys <= named or (takes_any and bool(keys & named))
 
 
+def same_program(first: Program, second: Program) -> bool:
+    """Whether both are one form of one object, for variables and examples of the same structure."""
+    if type(first) is not type(second) or first.f is not second.f:
+        return False
+    if getattr(first, "module", None) is not getattr(second, "module", None):
+        return False
+    return all(
+        getattr(first, part, None) == getattr(second, part, None) for part in ("spec", "x_spec", "places", "names")
+    )
+
+
 def modules_of(f: Any) -> list[nn.Module]:
     """Modules that f is, is a method of, or closes over."""
     cells = getattr(f, "__closure__", None) or ()

@@ -37,7 +37,7 @@ def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list
     """
     if not side.shared.recalled:
         uses = find()
-        if _is_steady(side):
+        if side.shared.level is not None and side.shared.level.blind:
             _compare(side, uses)
         return uses
     try:
@@ -50,12 +50,6 @@ def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list
         _forget(side)
         raise DescriptionChanged
     return uses
-
-
-def _is_steady(side: TorchSide) -> bool:
-    """Whether no data decides which uses there are."""
-    level = side.shared.level
-    return level is not None and level.steady and (level.at_once or level.graph)
 
 
 def _compare(side: TorchSide, uses: list[Use]) -> None:

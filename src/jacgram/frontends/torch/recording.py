@@ -44,6 +44,11 @@ class Level:
     rows: tuple[tuple[int, str], ...] = ()
 
     @property
+    def blind(self) -> bool:
+        """Whether no values of examples decide which uses there are."""
+        return self.steady and (self.at_once or self.graph)
+
+    @property
     def skipped(self) -> frozenset[int]:
         """Leaves of which nothing recorded is used."""
         return frozenset(leaf for leaf, _ in self.rows)

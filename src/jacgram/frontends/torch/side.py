@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ from jacgram.core.frontend import Struct
 from jacgram.core.uses import Use
 from jacgram.errors import StructureError
 from jacgram.frontends.torch.calling import exact_calls
-from jacgram.frontends.torch.checks import check_examples, check_holomorphic
+from jacgram.frontends.torch.checks import check_examples, check_holomorphic, state_of
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
+from jacgram.frontends.torch.levels import find_level
 from jacgram.frontends.torch.merging import Layout
 from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
-from jacgram.frontends.torch.program import OfParams, Program
+from jacgram.frontends.torch.program import OfParams, Program, same_program
 from jacgram.frontends.torch.pushing import pushed
 from jacgram.frontends.torch.recalling import held_to_descriptions, recalled
 from jacgram.frontends.torch.recorder import OpenCalls
@@ -119,17 +121,29 @@ class TorchSide:
         return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
 
     def like(self, other: Self) -> bool:
-        """False: f runs on values, which may decide what it does."""
-        del other
-        return False
+        """Whether f and the variable are the same objects, examples have the same shapes, and f runs under ``vmap``.
+
+        Elsewhere values may decide what f does, and no side is like another.
+        """
+        same = len(self.leaves) == len(other.leaves) and all(map(operator.is_, self.leaves, other.leaves))
+        if not (same and self.n and other.n and self.has_examples and self.create_graph == other.create_graph):
+            return False
+        if not (same_program(self.program, other.program) and state_of(self) == state_of(other)):
+            return False
+        return find_level(self).blind
 
     def adopt(self, other: Self) -> None:
-        """Nothing to take over: no side is like another."""
-        del other
+        """Takes over what a side that is `like` this one was described by."""
+        self.shared = other.shared
 
-    def joined(self, other: Self) -> None:
-        """None: no side is like another."""
-        del other
+    def joined(self, other: Self) -> Self | None:
+        """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
+        if not self.like(other):
+            return None
+        x = [torch.cat(pair) for pair in zip(self.x, other.x, strict=True)]
+        n = self.n + other.n
+        outputs = tuple(Struct((n, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
+        return replace(self, x=x, n=n, outputs=outputs)
 
     def examples(self, start: int, size: int) -> Self:
         """The side of ``size`` examples from ``start``: views of the same tensors."""
