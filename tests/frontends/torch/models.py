@@ -191,9 +191,9 @@ def attention_variants():
 
     def forward(m, x):
         padding = x[:, :, 0] > 1.0
-        padding = padding & (torch.arange(4) > 0)
+        padding = padding & (torch.arange(4, device=x.device) > 0)
         mixed, scores = m.cross(x, x[..., :3], x[..., :2], key_padding_mask=padding)
-        own, _ = m.own(x, x, x, attn_mask=torch.zeros(4, 4).bool(), need_weights=False)
+        own, _ = m.own(x, x, x, attn_mask=torch.zeros(4, 4, device=x.device).bool(), need_weights=False)
         return (mixed + own).sum(1) + scores.sum((1, 2))[:, None]
 
     return Of(
@@ -320,7 +320,7 @@ def carried():
 
     def forward(m, x):
         h = torch.cat([m.token.expand(x.shape[0], -1, -1), x], 1)
-        h = h + m.positions(torch.arange(h.shape[1])) + m.table[m.index].mean(0)
+        h = h + m.positions(torch.arange(h.shape[1], device=x.device)) + m.table[m.index].mean(0)
         h = torch.where(h > 1.0, m.cap, h)
         h = torch.stack([h, m.token.expand_as(h)], 1).flatten(1, 2)
         buffer = torch.zeros_like(h)
@@ -349,7 +349,7 @@ def embeddings():
         return (
             h
             + m.words.weight.t()[:, x].mean(2).t()
-            + torch.index_select(m.sums.weight, 1, torch.tensor([2, 0, 1]))[x[:, 0]]
+            + torch.index_select(m.sums.weight, 1, torch.tensor([2, 0, 1], device=x.device))[x[:, 0]]
         )
 
     return Of(
@@ -495,7 +495,7 @@ def state_space():
         step = functional.softplus(m.step(h))
         b, c = m.bc(h).chunk(2, -1)
         decay = torch.exp(-torch.exp(m.a_log) * step[..., None])
-        state = torch.zeros(x.shape[0], 4, 2, dtype=x.dtype)
+        state = torch.zeros(x.shape[0], 4, 2, dtype=x.dtype, device=x.device)
         out = []
         for t in range(x.shape[1]):
             state = decay[:, t] * state + (step * h)[:, t, :, None] * b[:, t, None, :]

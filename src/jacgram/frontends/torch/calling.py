@@ -8,13 +8,14 @@ buffers and hooks, random number state, and the grad and inference modes that th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from jacgram.frontends.torch.callables import named
 from jacgram.frontends.torch.compat import drop_backward_hooks
 
 
@@ -49,6 +50,7 @@ def exact_calls(modules: Sequence[nn.Module], devices: Sequence[torch.device]) -
         torch.enable_grad(),
         torch.random.fork_rng(devices=gpus),
         sdpa_kernel(SDPBackend.MATH),
+        RecurrenceWithoutCuDNN() if gpus else nullcontext(),
         _plain_attention_layers(),
         preserved(modules),
     ):
@@ -86,9 +88,12 @@ def preserved(modules: Sequence[nn.Module]) -> Generator[None]:
 def _attributes(owner: nn.Module) -> dict[str, tuple[Any, Any]]:
     """Attributes of one module; its tables (parameters, buffers, hooks) with a copy of their entries."""
     return {
-        name: (value, value.copy() if isinstance(value, dict | list | set) else None)
+        name: (value, (value.copy() if value else ()) if isinstance(value, _TABLES) else None)
         for name, value in vars(owner).items()
     }
+
+
+_TABLES = (dict, list, set)
 
 
 def _restore(owner: nn.Module, attributes: dict[str, tuple[Any, Any]]) -> None:
@@ -97,9 +102,11 @@ def _restore(owner: nn.Module, attributes: dict[str, tuple[Any, Any]]) -> None:
         del found[name]
     for name, (value, entries) in attributes.items():
         found[name] = value
+        if entries is None or not (value or entries):
+            continue
         if isinstance(value, list):
             value[:] = entries
-        elif isinstance(value, dict | set):
+        else:
             value.clear()
             value.update(entries)
 
@@ -130,6 +137,25 @@ class Precisions(torch.overrides.TorchFunctionMode):
         if isinstance(out, torch.Tensor) and (out.is_floating_point() or out.is_complex()):
             self.coarsest = max(self.coarsest, torch.finfo(out.dtype).eps)
         return out
+
+
+_RECURRENT = named("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+
+class RecurrenceWithoutCuDNN(torch.overrides.TorchFunctionMode):
+    """Recurrent layers by PyTorch's own kernels: cuDNN's cannot go back through a layer in evaluation mode."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _RECURRENT:
+            return func(*args, **kwargs)
+        cudnn = cast(Any, torch.backends.cudnn)
+        found = cudnn.enabled
+        cudnn.enabled = False
+        try:
+            return func(*args, **kwargs)
+        finally:
+            cudnn.enabled = found
 
 
 class RefuseBatchStatistics(torch.overrides.TorchFunctionMode):
