@@ -24,6 +24,7 @@ FEW = ["--models", "fcn", "transformer"]
 TABLES = {
     "known_answer": ("The known answer, on f(x) = sqrt(F x / N)", [], []),
     "predecessor": ("JAX: neural-tangents", ["--n", "8", "32"], ["--n", "8", *FEW]),
+    "jax_func": ("JAX: jacrev and the known answer", ["--n", "16"], ["--n", "8", *FEW, "--rounds", "3"]),
     "torch_func": ("PyTorch: torch.func", ["--n", "16"], ["--n", "8", *FEW, "--rounds", "3"]),
     "torch_peers": ("PyTorch: self-Gram, torchjd and nngeometry", ["--n", "16"], ["--n", "8", *FEW, "--rounds", "3"]),
     "applied": ("Models of particular users", ["--n", "8", "32", "128"], ["--n", "8", "--rounds", "3"]),

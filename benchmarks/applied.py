@@ -23,41 +23,16 @@ def contestants_jax(name):
     import jax.numpy as jnp
 
     from benchmarks.applied_jax import MODELS
+    from benchmarks.jax_func import PEERS, compiled
 
     f, params, make = MODELS[name]()
     params = jax.tree.map(jnp.asarray, params)
-    one = lambda p, x: f(p, x[None])[0]
 
-    def known_answer(p, x1, x2):
-        """jvp after vjp for each pair of examples, vmapped over the identity."""
+    def caller(kernel):
+        return lambda x1, x2: compiled(kernel, params, x1, x2)
 
-        def pair(a, b):
-            y, pull = jax.vjp(lambda q: one(q, b), p)
-            column = lambda e: jax.jvp(lambda q: one(q, a), (p,), pull(e))[1]
-            columns = jax.vmap(column, out_axes=-1)(jnp.eye(y.size).reshape(-1, *y.shape))
-            return columns.reshape(*y.shape, *y.shape)
-
-        return jax.vmap(jax.vmap(pair, (None, 0)), (0, None))(x1, x2)
-
-    def jacrev(p, x1, x2):
-        """Both Jacobians, contracted."""
-        rows = lambda x: jax.vmap(jax.jacrev(one), (None, 0))(p, x)
-        flat = lambda j, leaf: j.reshape(*j.shape[: j.ndim - leaf.ndim], -1)
-        product = lambda a, b, leaf: jnp.tensordot(flat(a, leaf), flat(b, leaf), (-1, -1))
-        kernel = sum(jax.tree.leaves(jax.tree.map(product, rows(x1), rows(x2), p)))  # (n1, *y, n2, *y)
-        return jnp.moveaxis(kernel, kernel.ndim // 2, 1)
-
-    def compiled(function):
-        def make_call(x1, x2):
-            program = jax.jit(function).lower(params, x1, x2).compile()
-            bytes_needed = program.memory_analysis().temp_size_in_bytes
-            return (lambda: program(params, x1, x2)), bytes_needed
-
-        return make_call
-
-    ours = compiled(lambda p, x1, x2: jacgram.ntk(f, x1, x2, params=p))
-    peers = {"known answer": compiled(known_answer), "jacrev": compiled(jacrev)}
-    return lambda n, side: jnp.asarray(make(n, side)), ours, peers
+    ours = caller(lambda p, x1, x2: jacgram.ntk(f, x1, x2, params=p))
+    return lambda n, side: jnp.asarray(make(n, side)), ours, {peer: caller(kernel(f)) for peer, kernel in PEERS.items()}
 
 
 def contestants_torch(name):

@@ -11,6 +11,7 @@ import jacgram
 from benchmarks.growth import MIB
 from benchmarks.stopwatch import HEAD, duel, medians
 
+jax.config.update("jax_default_matmul_precision", "highest")  # as ours is, on GPUs too
 SIZES = ((10_000, 5), (100_000, 50), (10_000, 500))
 
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.growth import MIB
-from benchmarks.stopwatch import finish, medians, seconds
-from jacgram.arrays import adapter
+from benchmarks.stopwatch import finish, medians, primitives, seconds
 from jacgram.arrays.measure import device
 from jacgram.contract.component import Factors, contract
 from jacgram.core.patterns import Pattern
@@ -87,13 +86,11 @@ def fits(shape, figures):
 
 def runner(framework, component, shape, rng):
     """``call(choice)``: a function that contracts random arrays so."""
-    xp = adapter(framework)
-    like = None
+    xp = primitives(framework)
     if framework == "torch":
         import torch
 
-        like = torch.empty(0, device="cuda" if torch.cuda.is_available() else "cpu")
-        fill = lambda size: xp.asarray(rng.standard_normal(size, np.float32), like)
+        fill = lambda size: torch.from_numpy(rng.standard_normal(size, np.float32)).to(xp.device)
     else:
         import jax
 
@@ -150,7 +147,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=7)
     given = arguments.parse_args()
     for framework in given.framework:
-        rng, figures = np.random.default_rng(given.seed), device(adapter(framework))
+        rng, figures = np.random.default_rng(given.seed), device(primitives(framework))
         cases, accuracy = [], defaultdict(list)
         while len(cases) < given.count:
             shape = draw(rng)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jacgram.arrays import adapter
+from jacgram.arrays import Arrays, adapter
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def attempt(name: str, theirs: Callable[[], Any], ours: Callable[[], Any], *, ro
     """The row of a duel, or one that says why the peer does not run: it lacks an operation, or memory."""
     try:
         expected = host(theirs())
+        finish(theirs())  # once more, beside what the first call has left in memory
     except Exception as error:  # whatever a peer raises
         return absent(name, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}")
     return duel(name, theirs, ours, rounds=rounds, expected=expected).row()
@@ -112,8 +113,17 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def primitives(framework: str) -> Arrays:
+    """The framework's array primitives, on the GPU where there is one."""
+    if framework == "torch":
+        import torch
+
+        return adapter(framework).at([torch.empty(0, device="cuda" if torch.cuda.is_available() else "cpu")])
+    return adapter(framework)
+
+
 def product_rate(framework: str, side: int = 2048) -> float:
     """Operations per second of one large float32 matrix product, as the framework runs it here."""
-    xp = adapter(framework)
+    xp = primitives(framework)
     a = np.random.default_rng(0).standard_normal((side, side)).astype(np.float32)
     return 2 * side**3 / xp.seconds(lambda left, right: xp.einsum("ik,kj->ij", left, right), a, a)
