@@ -207,7 +207,7 @@ def _operator(f: Any, x1: Any, x2: Any, params: Any, *, create_graph: bool, with
     left = Jacobian.of(Stack(frontend, (side1,)))
     if x2 is None or x2 is x1:
         return left @ left.H
-    side2 = frontend.side(f, x2, params, argument="x2", create_graph=create_graph)
+    side2 = frontend.side(f, x2, params, argument="x2", create_graph=create_graph, beside=side1)
     return left @ Jacobian.of(Stack(frontend, (side2,))).H
 
 

@@ -69,3 +69,29 @@ def test_arrays_alive_are_within_the_plan(make, figures, one_side, pattern, tmp_
     call()
     alive, kernel = most_alive(call, tmp_path / "trace.json")
     assert alive - kernel.nbytes <= plan.peak_bytes
+
+
+@pytest.mark.parametrize("memory", ["6MiB", "16MiB", "128MiB"])
+@pytest.mark.parametrize("make", [dense, convolution])
+def test_passes_for_both_sides_are_within_the_budget(make, memory, tmp_path):
+    torch.manual_seed(0)
+    module, x1, x2 = make(24, 10), torch.randn(32, 64), torch.randn(27, 64)
+    plan = jacgram.plan(module, x1, x2, memory=memory, method=jacgram.Structured(device=WIDE))
+    call = lambda: jacgram.ntk(module, x1, x2, plan=plan)
+    call()
+    alive, kernel = most_alive(call, tmp_path / "trace.json")
+    assert alive - kernel.nbytes <= plan.peak_bytes <= plan.budget_bytes
+    if memory == "128MiB":
+        assert plan.joined
+
+
+def test_a_plan_for_sides_in_one_pass_serves_sides_that_are_not():
+    module, x1, x2 = convolution(8, 3), torch.randn(6, 64), torch.randn(5, 64)
+    others = {name: 2 * p.detach() for name, p in module.named_parameters()}
+    J1, J2, J3 = (jacgram.Jacobian(module, x, params=p) for x, p in ((x1, None), (x2, None), (x2, others)))
+    plan = (J1 @ J2.T).plan(method=jacgram.Structured(device=WIDE))
+    assert plan.joined and plan.condensed
+    expected = (J1 @ J3.T).dense(method=jacgram.Materialize())
+    torch.testing.assert_close(
+        (J1 @ J3.T).dense(plan=plan), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
+    )

@@ -21,13 +21,14 @@ Layout = tuple[tuple[Use, int | None, int], ...]
 """Per use: the use with shapes in place of arrays, and which arrays are its activation and its cotangent."""
 
 
-def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: Plan, position: int) -> list[Use]:
-    """Uses of side 1 (``position`` 0) or 2 for all its examples.
+def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: Plan, pass_block: int) -> list[Use]:
+    """Uses of side 1 or 2 for all its examples.
 
     Args:
         side: a block of examples.
         seeds: per output leaf ``(s, *output)``.
         task, plan: as they are run; leaves that the plan condenses come out as their rows.
+        pass_block: examples of one pass where it does; 0 for all of them.
     """
     if not plan.condensed or not side.n:
         return side.uses(seeds, structured=plan.method != "materialize")
@@ -39,8 +40,7 @@ def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: P
         layouts.append(layout)
         return arrays
 
-    block = side.n if plan.joined else plan.pass_blocks[position] or side.n
-    arrays = collected(xp, side.n, block, of_block)
+    arrays = collected(xp, side.n, pass_block or side.n, of_block)
     assert len({tuple((a, g) for _, a, g in layout) for layout in layouts}) == 1, (
         "blocks of one side have the same uses"
     )

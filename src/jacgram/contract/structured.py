@@ -67,7 +67,12 @@ class StructuredKernel:
 
     def _factors(self, position: int, side: Side, seeds: SeedBlock) -> list[Use]:
         basis = seeds.basis(self.xp, self.task, position + 1, side.arrays()[0])
-        return factors_of(self.xp, side, basis, self.task, self.plan, position)
+        return factors_of(self.xp, side, basis, self.task, self.plan, self.plan.pass_blocks[position])
+
+    def _joined_factors(self, joined: Side, seeds: SeedBlock) -> tuple[list[Use], list[Use]]:
+        basis = seeds.basis(self.xp, self.task, 1, joined.arrays()[0])
+        uses = factors_of(self.xp, joined, basis, self.task, self.plan, 0)
+        return apart(self.xp, uses, self.sides[0].n, self.sides[1].n)
 
     def _joined(self) -> Side | None:
         """The examples of both sides as one side, where one pass is to make their factors, which reads weights once."""
@@ -80,7 +85,7 @@ class StructuredKernel:
             left = self._factors(0, first, seeds)
             return left, left
         if (joined := self._joined()) is not None:
-            return apart(self.xp, self._factors(0, joined, seeds), first.n, second.n)
+            return self._joined_factors(joined, seeds)
         return self._factors(0, first, seeds), self._factors(1, second, seeds)
 
     def _one_tile(self) -> Results:

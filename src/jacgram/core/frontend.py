@@ -115,6 +115,10 @@ class Side(Protocol):
         """Take over what a side that is `like` this one was found to do by `describe`, so as not to find it again."""
         ...
 
+    def forget(self) -> None:
+        """Drop what f was found to do: it does other things now."""
+        ...
+
     def joined(self, other: Self) -> Self | None:
         """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
         ...
@@ -188,10 +192,14 @@ class Frontend(Protocol):
     name: str
     compiles: bool
 
-    def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> Side:
+    def side(
+        self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False, beside: Any = None
+    ) -> Side:
         """Check f, x and params, and make a side of them.
 
         ``argument`` names x in errors (``"x1"``, ``"x2"``). ``create_graph`` keeps PyTorch's results differentiable.
+        ``beside`` is a side made just before: one that differs from it in its examples alone has outputs like it, and f
+        need not be called to find them.
         """
         ...
 

@@ -59,6 +59,11 @@ class Request:
         """The inputs' dtype, from outputs and variables of both sides."""
         return promote(*(s.dtype for side in self.sides for s in (*side.outputs, *side.variable)))
 
+    def copied(self) -> Request:
+        """The same of copies of the sides."""
+        first, second = (side.with_arrays(side.arrays()) for side in self.sides)
+        return replace(self, sides=(first, first if self.same else second))
+
     @property
     def xp(self) -> Arrays:
         """The array primitives, on the device of the sides' arrays."""
@@ -174,11 +179,13 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
 def _run_eagerly(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:
     """What was described before is planned for at first; where uses turn out to differ, what is described now."""
     for recall in (given is None, False):
+        attempt = request.copied()  # sides take things over from one another, which is of this attempt alone
         try:
-            kernel = _kernel(request, method, memory, given, recall=recall)
-            return request.frontend.run(kernel, _arrays(request)[0])
+            kernel = _kernel(attempt, method, memory, given, recall=recall)
+            return attempt.frontend.run(kernel, _arrays(attempt)[0])
         except DescriptionChanged:
-            continue
+            for side in request.sides:
+                side.forget()
     raise UnsupportedError(
         "f does other things with its parameters from one call to the next, so nothing can be planned for it. Fix: let "
         "it do the same each time, or pass method=Materialize()."

@@ -213,7 +213,7 @@ class TileKernel:
         def factors(*arrays: Any) -> list[Any]:
             here = side.with_arrays(arrays)
             basis = SeedBlock().basis(self._xp, self._task, position + 1, arrays[0])
-            made = factors_of(self._xp, here, basis, self._task, self._plan, position)
+            made = factors_of(self._xp, here, basis, self._task, self._plan, self._plan.pass_blocks[position])
             found, self._layouts[name] = parts(made)
             return found
 

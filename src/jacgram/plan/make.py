@@ -198,16 +198,25 @@ _JOINED_BYTES = 16 << 20  # examples and factors of both sides up to which one p
 
 
 def _joined_bytes(task: Task, device: Device) -> int | None:
-    """Bytes of both sides' examples and factors once more, where one pass could make them and is faster; else None."""
+    """Bytes that one pass for both sides takes beside two passes' factors, where it is faster; else None.
+
+    Where leaves are condensed it has to be a pass over all examples of either side as well, and one that is no slower
+    for being larger.
+    """
     if task.joined_bytes is None or not all(side.n for side in task.sides):
         return None
-    held, made = (
-        task.joined_bytes + sum(side.n * (side.activation_bytes + side.cotangent_bytes) for side in sides)
-        for sides in (task.sides, [side.made_of or side for side in task.sides])
-    )
-    # Where leaves are condensed, a pass over more than this is slower than two.
-    least = 0 if any(side.made_of is not None for side in task.sides) else _JOINED_BYTES
-    return held if made <= max(least, device.pass_bytes) else None
+    sources = [side.made_of or side for side in task.sides]
+    made = task.joined_bytes + sum(s.n * (s.activation_bytes + s.cotangent_bytes) for s in sources)
+    condenses = any(side.made_of is not None for side in task.sides)
+    if made > max(0 if condenses else _JOINED_BYTES, device.pass_bytes):
+        return None
+    if any(0 < side.pass_block < side.n for side in task.sides):
+        return None
+    # Both sides' examples and factors once more: together, and apart.
+    beside = task.joined_bytes + sum(s.n * (s.activation_bytes + s.cotangent_bytes) for s in task.sides)
+    if condenses:
+        beside += sum(factor_bytes(source, source.n, 1.0) for source in sources)
+    return beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,25 @@ def test_like():
     assert not make(jnp.sin, X, None).like(make(jnp.sin, X, None))
 
 
+def test_a_side_beside_another_is_traced_only_where_more_than_its_examples_differs():
+    traced = []
+    f = lambda p, x: traced.append(1) or dense(p, x)
+    first = make(f)
+
+    def beside(x=X, params=PARAMS):
+        traced.clear()
+        found = frontend().side(f, x, params, argument="x2", beside=first)
+        return found, len(traced)
+
+    found, times = beside(2 * X)
+    assert times == 0 and found.outputs == first.outputs
+    np.testing.assert_array_equal(found.x[0], 2 * X)
+    found, times = beside(X[:2])
+    assert times == 1 and found.outputs[0].shape[0] == 2, "f may do other things with other numbers of examples"
+    for changed in ({"x": X.astype("float32")}, {"params": PARAMS | {"b": PARAMS["b"] + 0}}):
+        assert beside(**changed)[1] == 1
+
+
 @jax.tree_util.register_pytree_node_class
 class Noted:
     """An array with a note that may be anything, and decides what f does."""

@@ -39,19 +39,72 @@ def counted(f):
 
 
 def test_how_often_a_warm_call_runs_f():
-    """Once a side for the shape of y; for the uses once, or once a side where more than the examples differs."""
+    """For the shape of y, and for the uses: once for both sides where only examples differ, or else once a side."""
     f, calls = counted(lambda p, x: torch.tanh(x @ p))
     w, x1, x2 = normal(3, 2), normal(4, 3), normal(5, 3)
+
+    def count(run):
+        run()
+        calls.clear()
+        run()
+        return len(calls)
+
+    def by_hand(other):
+        J1, J2 = jacgram.Jacobian(f, x1, params=w), jacgram.Jacobian(f, x2, params=other)
+        return (J1 @ J2.T).dense()
+
     check(f, w, x1, x2)
-    calls.clear()
-    jacgram.ntk(f, x1, x2, params=w)
-    assert len(calls) == 3
-    J1, J2 = jacgram.Jacobian(f, x1, params=w), jacgram.Jacobian(f, x2, params=w.clone())
-    (J1 @ J2.T).dense()
-    calls.clear()
-    J1, J2 = jacgram.Jacobian(f, x1, params=w), jacgram.Jacobian(f, x2, params=w.clone())
-    (J1 @ J2.T).dense()
-    assert len(calls) == 4
+    assert count(lambda: jacgram.ntk(f, x1, x2, params=w)) == 2
+    assert count(lambda: by_hand(w)) == 3, "neither Jacobian knows of the other when it is made"
+    assert count(lambda: by_hand(w.clone())) == 4
+
+
+def test_a_side_beside_another_is_told_apart_by_all_but_its_examples():
+    f = lambda p, x: torch.tanh(x["a"] @ p["w"]) * (2.0 if x["twice"] else 1.0)
+    p, x = {"w": normal(3, 2)}, {"a": normal(4, 3), "twice": False}
+    jacgram.ntk(f, x, params=p)  # so that it is known that values decide nothing
+    first = FRONTEND.side(f, x, p, argument="x1")
+    same = FRONTEND.side(f, {"a": normal(6, 3), "twice": False}, p, argument="x2", beside=first)
+    assert same.shared is not first.shared and same.notes is not first.notes
+    assert (same.n, same.outputs[0].shape) == (6, (6, 2))
+    for other, params in (({"a": normal(4, 3), "twice": True}, p), (x, {"w": p["w"].clone()})):
+        expected = FRONTEND.side(f, other, params, argument="x2")
+        found = FRONTEND.side(f, other, params, argument="x2", beside=first)
+        assert found.program == expected.program
+        np.testing.assert_allclose(
+            found.vjp([torch.ones(4, 2).double()])[0], expected.vjp([torch.ones(4, 2).double()])[0]
+        )
+    with pytest.raises(jacgram.JacgramError, match="x2"):
+        FRONTEND.side(f, {"a": normal(4, 3).numpy().tolist(), "twice": False}, p, argument="x2", beside=first)
+
+
+def test_sides_that_were_alike_until_f_came_to_branch_on_data():
+    """Each side has uses of its own then, whatever it had in common with the other before."""
+    branches = False
+
+    def f(p, x):
+        if not branches:
+            return torch.tanh(x @ p)
+        return torch.stack([torch.tanh(r @ p) if r[0] > 0 else torch.sin(r.sum() * p.sum(0)) for r in x])
+
+    p, x1, x2 = normal(3, 2), normal(4, 3).abs(), -normal(5, 3).abs()
+    check(f, p, x1, x2)
+    branches = True
+    check(f, p, x1, x2)
+    check(f, p, x1, x2)
+
+
+def test_a_jacobian_that_is_held_while_f_takes_other_branches():
+    threshold = 0.0
+
+    def f(p, x):
+        return torch.stack([torch.tanh(r @ p) if r[0] > threshold else torch.sin(r.sum() * p.sum(0)) for r in x])
+
+    p, x = normal(3, 2), normal(4, 3).abs()
+    J = jacgram.Jacobian(f, x, params=p)
+    for threshold in (0.0, 1e6, 0.0):  # noqa: B007
+        expected = oracle.gram(oracle.jacobian(f, x, p))
+        oracle.check((J @ J.T).dense(method=jacgram.Structured()), expected)
 
 
 SWITCHED = {

@@ -268,6 +268,7 @@ def test_same_point():
 
 def test_sides_that_differ_in_their_examples_alone_are_alike():
     f, params, x = zoo.MODELS["dense"].on("torch", 3)
+    jacgram.ntk(f, x, params=params)  # so that it is known how f runs
     made, other = side(f, x, params), side(f, torch.cat([x, 2 * x]), params)
     assert made.like(other)
     assert made.example_bytes == x.numel() * 8
@@ -298,6 +299,8 @@ def test_a_function_that_may_branch_on_data_is_like_no_other():
     assert not first.like(side(lambda m, x: m(x), x, module)), "a function is itself alone"
     nested = {"a": x, "flag": True}
     g = lambda m, x: m(x["a"]) if x["flag"] else -m(x["a"])
+    assert not side(g, nested, module).like(side(g, {"a": x, "flag": True}, module)), "nothing is known of it yet"
+    jacgram.ntk(g, nested, params=module)
     assert side(g, nested, module).like(side(g, {"a": x, "flag": True}, module))
     assert not side(g, nested, module).like(side(g, {"a": x, "flag": False}, module))
 

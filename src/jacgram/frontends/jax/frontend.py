@@ -42,7 +42,16 @@ class JaxFrontend:
     name = "jax"
     compiles = True
 
-    def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> JaxSide:
+    def side(
+        self,
+        f: Any,
+        x: Any,
+        params: Any,
+        *,
+        argument: str,
+        create_graph: bool = False,
+        beside: JaxSide | None = None,
+    ) -> JaxSide:
         """The side of f at x and params.
 
         Args:
@@ -53,6 +62,7 @@ class JaxFrontend:
             params: an array or a pytree of real or complex ones, or None.
             argument: the name of x in messages.
             create_graph: nothing to do: whatever is computed here can be differentiated.
+            beside: a side made just before; where only the examples differ, not in number, f is not traced for shapes.
 
         Raises:
             StructureError: an argument, or f's output, is not as above.
@@ -70,6 +80,8 @@ class JaxFrontend:
         else:
             paths, partition, variable, held = _params_variable(params)
             program = OfParams(f, partition, x_treedef)
+        if beside is not None and (moved := beside.moved(program, variable, held, x_arrays, n)) is not None:
+            return moved
         return _side(program, paths, variable, held, x_arrays, n)
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:

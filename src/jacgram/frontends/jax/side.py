@@ -26,6 +26,8 @@ from jacgram.frontends.jax.records import Record, Recording
 from jacgram.frontends.jax.traced_uses import TracedUses
 from jacgram.frontends.jax.trees import checked_vector, is_complex, is_weak, named_leaves, spec_of, struct_of, type_of
 
+UNCHECKED = "unchecked (not used yet)"
+
 
 @final
 @dataclass(eq=False, slots=True)
@@ -51,7 +53,7 @@ class JaxSide:
     output_paths: tuple[str, ...]
     output_treedef: Any
     n: int
-    checked: str = "unchecked (not used yet)"
+    checked: str = UNCHECKED
     notes: tuple[str, ...] = ()
     framework: str = "jax"
     traced: TracedUses | None = None
@@ -101,9 +103,18 @@ class JaxSide:
         kinds = ([(leaf.shape[1:], leaf.dtype, is_weak(leaf)) for leaf in side.x] for side in (self, other))
         return next(kinds) == next(kinds)
 
+    def moved(self, program: Program, leaves: list[Any], held: list[Any], x: list[Any], n: int) -> Self | None:
+        """The side of a program at these arrays, where it is like this one and has as many examples; else None."""
+        other = replace(self, program=program, leaves=leaves, held=held, x=x, checked=UNCHECKED, notes=(), traced=None)
+        return other if n == self.n and self.like(other) else None
+
     def adopt(self, other: Self) -> None:
         """Takes over what a side that is `like` this one was described by."""
         self.traced = other.traced
+
+    def forget(self) -> None:
+        """Drops the uses as they were traced."""
+        self.traced = None
 
     def joined(self, other: Self) -> Self | None:
         """The examples of this side and then those of another, as one side; None unless it is `like` this one."""

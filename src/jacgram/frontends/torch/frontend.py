@@ -31,7 +31,16 @@ class TorchFrontend:
     name = "torch"
     compiles = False
 
-    def side(self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False) -> TorchSide:
+    def side(
+        self,
+        f: Any,
+        x: Any,
+        params: Any,
+        *,
+        argument: str,
+        create_graph: bool = False,
+        beside: TorchSide | None = None,
+    ) -> TorchSide:
         """The side of f at x and params.
 
         Args:
@@ -45,6 +54,8 @@ class TorchFrontend:
                 is one leaf. Tensors that are views of one another are leaves of their own.
             argument: the name of x in messages.
             create_graph: whether results can be differentiated.
+            beside: a side made just before. Where it is known that values do not decide what f does, and only the
+                examples differ, f is not called.
 
         Raises:
             StructureError: an argument, or f's output, is not as above.
@@ -61,7 +72,11 @@ class TorchFrontend:
         x_paths, found, x_spec = flatten(x)
         x_leaves = checked_tensors(x_paths, found, argument, leaves[0].device)
         n = example_count(x_paths, x_leaves, argument)
-        return _side(make(x_spec), paths, spec, leaves, x_leaves, n, create_graph=create_graph)
+        program = make(x_spec)
+        moved = None
+        if beside is not None and beside.create_graph == create_graph:
+            moved = beside.moved(program, leaves, x_leaves, n)
+        return moved or _side(program, paths, spec, leaves, x_leaves, n, create_graph=create_graph)
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """``function(*arrays)``, in full precision."""

@@ -56,6 +56,13 @@ def find_level(side: TorchSide) -> Level:
     return level
 
 
+def is_blind(side: TorchSide) -> bool:
+    """Whether it is known already that no values of examples decide what f does; nothing is tried."""
+    known = _levels.get(side.program.f, (state_of(side), len(_WAYS)))
+    level = side.shared.level or (None if known is None else known[0])
+    return level is not None and level.blind and not (level.graph and side.create_graph)
+
+
 def forget_level(side: TorchSide) -> None:
     """Have the level of this function found again at its next use."""
     side.shared.level = None

@@ -37,8 +37,7 @@ def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list
     """
     if not side.shared.recalled:
         uses = find()
-        if side.shared.level is not None and side.shared.level.blind:
-            _compare(side, uses)
+        _compare(side, uses)
         return uses
     try:
         uses = find()
@@ -53,13 +52,20 @@ def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list
 
 
 def _compare(side: TorchSide, uses: list[Use]) -> None:
-    """Keeps this side's own descriptions, which the uses are like; or drops them, for f has changed since."""
-    likeness = _likeness(uses)
+    """Keeps this side's own descriptions, which the uses are like; or drops them, for f has changed since.
+
+    Where values decide what f does, descriptions are of all examples of this side together, and are not kept. Some of
+    the examples may then share cotangents that all do not.
+    """
+    level = side.shared.level
+    is_blind = level is not None and level.blind
     structured = {key: known for key, known in side.shared.described.items() if key[1]}
-    if any(_likeness(known) != likeness for known in structured.values()):
+    if not all(_serves(known, uses, exactly=is_blind) for known in structured.values()):
         for key in structured:
             del side.shared.described[key]
         raise DescriptionChanged
+    if not is_blind:
+        return
     for key, described in structured.items():
         place = _place(side, key)
         if _descriptions.get(side.program.f, place) is None:
@@ -74,6 +80,15 @@ def _forget(side: TorchSide) -> None:
 
 def _place(side: TorchSide, key: Any) -> Any:
     return state_of(side), side.create_graph, key
+
+
+def _serves(described: Sequence[Use], uses: Sequence[Use], *, exactly: bool) -> bool:
+    """Whether a description is that of these uses; if not exactly, they may share more cotangents than it says."""
+    mine, theirs = _likeness(described), _likeness(uses)
+    if exactly or len(mine) != len(theirs):
+        return mine == theirs
+    shared = {(a[-1], b[-1]) for a, b in zip(mine, theirs, strict=True)}
+    return len(shared) == len({a for a, _ in shared}) and [a[:-1] for a in mine] == [b[:-1] for b in theirs]
 
 
 def _likeness(uses: Sequence[Use]) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from jacgram.errors import StructureError
 from jacgram.frontends.torch.calling import exact_calls
 from jacgram.frontends.torch.checks import check_examples, check_holomorphic, state_of
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
-from jacgram.frontends.torch.levels import find_level
+from jacgram.frontends.torch.levels import is_blind
 from jacgram.frontends.torch.merging import Layout
 from jacgram.frontends.torch.outputs import output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
@@ -28,6 +28,8 @@ from jacgram.frontends.torch.recording import Level
 from jacgram.frontends.torch.structured import structured_shapes, structured_uses
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
 from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
+
+UNCHECKED = "unchecked (not used yet)"
 
 
 @final
@@ -46,6 +48,13 @@ class Shared:
     described: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
     recalled: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
     level: Level | None = None
+
+    def forget(self) -> None:
+        """Drops all of it."""
+        self.layout.slots.clear()
+        self.described.clear()
+        self.recalled.clear()
+        self.level = None
 
 
 @final
@@ -75,7 +84,7 @@ class TorchSide:
     output_spec: Tree
     n: int
     create_graph: bool = False
-    checked: str = "unchecked (not used yet)"
+    checked: str = UNCHECKED
     framework: str = "torch"
     notes: list[str] = field(default_factory=list[str])
     shared: Shared = field(default_factory=Shared)
@@ -130,11 +139,31 @@ class TorchSide:
             return False
         if not (same_program(self.program, other.program) and state_of(self) == state_of(other)):
             return False
-        return find_level(self).blind
+        return is_blind(self)
+
+    def moved(self, program: Program, leaves: list[torch.Tensor], x: list[torch.Tensor], n: int) -> Self | None:
+        """The side of a program at these leaves and examples, where that is known to be like this one; else None."""
+        outputs = tuple(Struct((n, *struct.shape[1:]), struct.dtype) for struct in self.outputs)
+        other = replace(
+            self,
+            program=program,
+            leaves=leaves,
+            x=x,
+            n=n,
+            outputs=outputs,
+            notes=[],
+            shared=Shared(),
+            checked=UNCHECKED,
+        )
+        return other if self.like(other) else None
 
     def adopt(self, other: Self) -> None:
         """Takes over what a side that is `like` this one was described by."""
         self.shared = other.shared
+
+    def forget(self) -> None:
+        """Drops descriptions, and how uses are found, of this side and all that are made of it."""
+        self.shared.forget()
 
     def joined(self, other: Self) -> Self | None:
         """The examples of this side and then those of another, as one side; None unless it is `like` this one."""
