@@ -107,6 +107,28 @@ def test_a_jacobian_that_is_held_while_f_takes_other_branches():
         oracle.check((J @ J.T).dense(method=jacgram.Structured()), expected)
 
 
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("by_graph", [True, False])
+def test_outputs_of_other_shapes_than_before_are_refused(held, by_graph):
+    """Of one output, three would come by stretching its seed."""
+    width = 1
+
+    def f(p, x):
+        if not by_graph:
+            return torch.tanh(x @ p)[:, :width]
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(torch.tanh(x @ p).sum(), x, create_graph=True)[0][:, :width]
+
+    p, x = normal(3, 3), normal(4, 3)
+    J = jacgram.Jacobian(f, x, params=p)
+    (J @ J.T).dense(method=jacgram.Structured())
+    width = 3
+    if held:
+        with pytest.raises(UnsupportedError, match=r"shapes \[\(3,\)\], and gave \[\(1,\)\].*make the Jacobian anew"):
+            (J @ J.T).dense(method=jacgram.Structured())
+    check(f, p, x, normal(5, 3))
+
+
 SWITCHED = {
     "another use": (lambda p, x: x @ p, lambda p, x: torch.tanh(x @ p) @ p),
     "a use less": (lambda p, x: torch.tanh(x @ p) @ p, lambda p, x: x @ p),

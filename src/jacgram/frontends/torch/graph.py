@@ -39,6 +39,7 @@ def graph_uses(
     leaves = [leaf if leaf.is_contiguous() else leaf.contiguous() for leaf in fresh(side.leaves, create_graph=False)]
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     outputs = side.flat(leaves)
+    side.require_shapes(outputs)
     if any(t.is_complex() for t in (*leaves, *outputs)):
         return [], (), dict.fromkeys(range(len(leaves)), "complex numbers")
     readings, unread = read_nodes(outputs, leaves, skipped)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.outputs import OtherOutputsError
 from jacgram.frontends.torch.products import first_line
 from jacgram.frontends.torch.recording import Level, found_uses
 from jacgram.frontends.torch.selfcheck import mismatched
@@ -98,6 +99,8 @@ def _tried(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, 
     for level in ways if side.has_examples else [way for way in ways if not (way.at_once or way.graph)]:
         try:
             rows = _left_over(trial, level)
+        except OtherOutputsError:
+            raise
         except Exception as error:  # f cannot run this way; the next one asks less of it
             where = "under vmap" if level.at_once else "while recorded"
             notes.append(f"examples are recorded one by one, for f cannot run {where}: {first_line(error)}")

@@ -6,11 +6,15 @@ from typing import Any
 
 import torch
 
-from jacgram.errors import StructureError
+from jacgram.errors import StructureError, UnsupportedError
 from jacgram.frontends.torch.trees import Tree, flatten
 from jacgram.frontends.torch.values import place
 
 _WHAT = "the output of f"
+
+
+class OtherOutputsError(UnsupportedError):
+    """f gives other outputs than when its side was made; no other way of recording it would help."""
 
 
 def output_leaves(y: Any) -> tuple[list[str], list[torch.Tensor], Tree]:

@@ -165,8 +165,11 @@ def _without_values(entry: Entry) -> Entry:
 
 def _recorded(side: TorchSide, leaves: list[torch.Tensor], level: Level, example: int | None) -> Recorder:
     if example is None:
-        return _record_at_once(side, leaves, copies=level.copies)
-    return _record_one(side, leaves, example, copies=level.copies)
+        recorder = _record_at_once(side, leaves, copies=level.copies)
+    else:
+        recorder = _record_one(side, leaves, example, copies=level.copies)
+    side.require_shapes(recorder.tape.outputs)
+    return recorder
 
 
 def _record_at_once(side: TorchSide, leaves: list[torch.Tensor], *, copies: bool) -> Recorder:

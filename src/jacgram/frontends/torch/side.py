@@ -18,7 +18,7 @@ from jacgram.frontends.torch.checks import check_examples, check_holomorphic, st
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
 from jacgram.frontends.torch.levels import is_blind
 from jacgram.frontends.torch.merging import Layout
-from jacgram.frontends.torch.outputs import output_leaves
+from jacgram.frontends.torch.outputs import OtherOutputsError, output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program, same_program
 from jacgram.frontends.torch.pushing import pushed
@@ -298,6 +298,17 @@ class TorchSide:
     def flat(self, leaves: Sequence[torch.Tensor], x: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
         """Leaves of y. Call it within `calling`."""
         return output_leaves(self.program(leaves, self.inputs() if x is None else x))[1]
+
+    def require_shapes(self, outputs: Sequence[torch.Tensor]) -> None:
+        """`OtherOutputsError` unless outputs ``(n, *output)`` are of the shapes that f had when this side was made."""
+        found = [tuple(y.shape[1:]) for y in outputs]
+        known = [struct.shape[1:] if self.has_examples else struct.shape for struct in self.outputs]
+        if found != known:
+            raise OtherOutputsError(
+                f"f gives an example outputs of shapes {found}, and gave {known} when its Jacobian was made: f has "
+                "changed, or what it gives hangs on the examples. Fix: make the Jacobian anew; an example's outputs "
+                "must have one shape."
+            )
 
     def inputs(self) -> list[torch.Tensor]:
         """The examples as f may be called on them."""
