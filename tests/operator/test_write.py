@@ -548,3 +548,50 @@ def test_tiles_are_as_large_as_the_budget_allows(tmp_path, problem):
 def _place(folder, memory, write, problem):
     write(folder / memory, problem, tile=None, memory=memory)
     return folder / memory
+
+
+def branching(torch):
+    """f that takes another branch where an example's first entry is negative, its params, and examples of both."""
+
+    def f(p, x):
+        return torch.stack([torch.tanh(row @ p["a"]) if row[0] > 0 else torch.sin(row @ p["b"]) for row in x])
+
+    rng = np.random.default_rng(0)
+    params = {name: torch.from_numpy(rng.standard_normal((3, 2))) for name in "ab"}
+    x = torch.from_numpy(rng.standard_normal((12, 3)))
+    x[:, 0] = x[:, 0].abs() * torch.tensor([1.0] * 4 + [-1.0] * 4 + [1.0, -1.0] * 2)
+    return f, params, x
+
+
+@pytest.mark.parametrize("tile", [3, 4, 12])
+def test_tiles_of_a_function_that_branches_on_data(tmp_path, tile):
+    """The first example's uses are not those of the others."""
+    torch = pytest.importorskip("torch")
+    f, params, x = branching(torch)
+    expected = oracle.gram(oracle.jacobian(f, x, params))
+    oracle.check(jacgram.write_ntk(tmp_path / "one", f, x, params=params, tile=tile)[:], expected)
+    J1, J2 = (jacgram.Jacobian(f, points, params=params) for points in (x, x.flip(0)))
+    expected = oracle.gram(oracle.jacobian(f, x, params), oracle.jacobian(f, x.flip(0), params))
+    oracle.check((J1 @ J2.T).write(tmp_path / "two", tile=tile)[:], expected)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_uses_that_were_not_planned_for_are_never_stored(tmp_path, retries):
+    torch = pytest.importorskip("torch")
+    f, params, x = branching(torch)
+    executor = jacgram.Serial(retries=retries)
+    with pytest.raises(jacgram.JacgramError, match=r"(values decide what f does|do not add up).*Materialize"):
+        jacgram.write_ntk(tmp_path / "a", f, x, params=params, tile=4, method=jacgram.Structured(), executor=executor)
+    more = False
+
+    def g(p, x):
+        y = torch.tanh(x @ p["a"])
+        return y + torch.sin(x @ p["b"]) if more else y
+
+    J = jacgram.Jacobian(g, x, params=params)
+    K = J @ J.T
+    K.dense()
+    more = True
+    with pytest.raises(jacgram.JacgramError, match="values decide what f does, or it has changed"):
+        K.write(tmp_path / "b", tile=4, executor=executor)
+    oracle.check(K.write(tmp_path / "c", tile=4, executor=executor)[:], oracle.gram(oracle.jacobian(g, x, params)))

@@ -10,7 +10,7 @@ from typing import Any
 from jacgram.arrays import Arrays
 from jacgram.contract.loops import collected
 from jacgram.contract.rows import side_rows
-from jacgram.core.frontend import Side, Struct
+from jacgram.core.frontend import DescriptionChanged, Side, Struct
 from jacgram.core.uses import Use
 from jacgram.plan.condensing import condensed_use
 from jacgram.plan.factors import factors
@@ -21,30 +21,49 @@ Layout = tuple[tuple[Use, int | None, int], ...]
 """Per use: the use with shapes in place of arrays, and which arrays are its activation and its cotangent."""
 
 
-def factors_of(xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: Plan, pass_block: int) -> list[Use]:
-    """Uses of side 1 or 2 for all its examples.
+def factors_of(
+    xp: Arrays, side: Side, seeds: Sequence[Any], task: Task, plan: Plan, position: int, *, whole: bool = False
+) -> list[Use]:
+    """Uses of side 1 (``position`` 0) or 2 for all its examples.
 
     Args:
         side: a block of examples.
         seeds: per output leaf ``(s, *output)``.
         task, plan: as they are run; leaves that the plan condenses come out as their rows.
-        pass_block: examples of one pass where it does; 0 for all of them.
+        whole: whether one pass takes all examples, however many the plan has one take.
+
+    Raises:
+        DescriptionChanged: the uses are not those that were planned for.
     """
+    planned = task.sides[position].made_of or task.sides[position]
     if not plan.condensed or not side.n:
-        return side.uses(seeds, structured=plan.method != "materialize")
+        return _as_planned(side.uses(seeds, structured=plan.method != "materialize"), planned.uses)
     layouts: list[Layout] = []
 
     def of_block(start: Any, size: int) -> list[Any]:
-        uses = side.examples(start, size).uses(seeds, structured=True)
+        uses = _as_planned(side.examples(start, size).uses(seeds, structured=True), planned.uses)
         arrays, layout = parts(_condensed(xp, uses, task, plan))
         layouts.append(layout)
         return arrays
 
-    arrays = collected(xp, side.n, pass_block or side.n, of_block)
+    block = side.n if whole else plan.pass_blocks[position] or side.n
+    arrays = collected(xp, side.n, block, of_block)
     assert len({tuple((a, g) for _, a, g in layout) for layout in layouts}) == 1, (
         "blocks of one side have the same uses"
     )
     return assembled(layouts[0], arrays)
+
+
+def _as_planned(uses: list[Use], planned: Sequence[Use]) -> list[Use]:
+    """The uses, if they read what the planned ones read, in the same way, with arrays of the same shapes."""
+
+    def told(use: Use) -> tuple[Any, ...]:
+        activation = None if use.activation is None else tuple(use.activation.shape[1:])
+        return use.leaf, use.view, use.kind, activation, tuple(use.cotangent.shape[2:])
+
+    if len(uses) != len(planned) or any(told(a) != told(b) for a, b in zip(uses, planned, strict=True)):
+        raise DescriptionChanged
+    return uses
 
 
 def apart(xp: Arrays, uses: Sequence[Use], n: int, others: int) -> tuple[list[Use], list[Use]]:

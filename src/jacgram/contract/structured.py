@@ -67,11 +67,11 @@ class StructuredKernel:
 
     def _factors(self, position: int, side: Side, seeds: SeedBlock) -> list[Use]:
         basis = seeds.basis(self.xp, self.task, position + 1, side.arrays()[0])
-        return factors_of(self.xp, side, basis, self.task, self.plan, self.plan.pass_blocks[position])
+        return factors_of(self.xp, side, basis, self.task, self.plan, position)
 
     def _joined_factors(self, joined: Side, seeds: SeedBlock) -> tuple[list[Use], list[Use]]:
         basis = seeds.basis(self.xp, self.task, 1, joined.arrays()[0])
-        uses = factors_of(self.xp, joined, basis, self.task, self.plan, 0)
+        uses = factors_of(self.xp, joined, basis, self.task, self.plan, 0, whole=True)
         return apart(self.xp, uses, self.sides[0].n, self.sides[1].n)
 
     def _joined(self) -> Side | None:

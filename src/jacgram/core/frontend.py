@@ -111,6 +111,11 @@ class Side(Protocol):
         """
         ...
 
+    @property
+    def steady(self) -> bool:
+        """Whether no values of examples decide which uses f has; f may be tried to find out."""
+        ...
+
     def adopt(self, other: Self) -> None:
         """Take over what a side that is `like` this one was found to do by `describe`, so as not to find it again."""
         ...

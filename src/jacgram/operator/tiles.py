@@ -23,8 +23,9 @@ from jacgram.contract.seeds import SeedBlock
 from jacgram.contract.structured import StructuredKernel
 from jacgram.contract.tile import Tiles
 from jacgram.core.dtypes import is_complex, real_dtype
-from jacgram.core.frontend import Side, Struct
+from jacgram.core.frontend import DescriptionChanged, Side, Struct
 from jacgram.core.patterns import Labels
+from jacgram.errors import UnsupportedError
 from jacgram.frontends.select import load
 from jacgram.operator.blocks import Examples
 from jacgram.operator.compute import Request, make_task
@@ -213,7 +214,7 @@ class TileKernel:
         def factors(*arrays: Any) -> list[Any]:
             here = side.with_arrays(arrays)
             basis = SeedBlock().basis(self._xp, self._task, position + 1, arrays[0])
-            made = factors_of(self._xp, here, basis, self._task, self._plan, self._plan.pass_blocks[position])
+            made = factors_of(self._xp, here, basis, self._task, self._plan, position)
             found, self._layouts[name] = parts(made)
             return found
 
@@ -256,6 +257,16 @@ class TileKernel:
         return self._xp.astype(block, dtype if complex_block else real_dtype(dtype))
 
     def _run(self, name: Any, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
+        try:
+            return self._called(name, function, arrays)
+        except DescriptionChanged as error:
+            raise UnsupportedError(
+                "f has other uses of its parameters for these examples than for the first, by which tiles were "
+                "planned: values decide what f does, or it has changed. Fix: pass method=jacgram.Materialize(), whose "
+                "rows are the same however f uses its parameters, or write the kernel anew."
+            ) from error
+
+    def _called(self, name: Any, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         if name not in self._programs:
             prepared = self._frontend.prepare(function, arrays)
             if prepared is None:

@@ -25,7 +25,7 @@ from jacgram.operator.stored import plan_of
 from jacgram.operator.tile_work import TileWork
 from jacgram.operator.tiles import LazyKernel, sized
 from jacgram.operator.tiling import Tiling, choose_tiling, given_tiling
-from jacgram.plan.strategies import Method, check_method
+from jacgram.plan.strategies import Auto, Materialize, Method, check_method
 from jacgram.store.grid import Tile, TileGrid
 from jacgram.store.header import Header
 from jacgram.store.select import kernel_store
@@ -107,6 +107,8 @@ def lazy_kernel(
             f"pattern {pattern!r} sums over examples, and a stored kernel is tiled by them. "
             "Fix: dense(pattern), whose result is small."
         )
+    if isinstance(method, Auto) and not all(side.steady for side in samples):
+        method = Materialize()  # each tile may have uses of its own, and all are planned for alike
     return LazyKernel(framework, *sides, labels, conjugate, outer, accumulate, check_method(method))
 
 

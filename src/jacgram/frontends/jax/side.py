@@ -108,6 +108,11 @@ class JaxSide:
         other = replace(self, program=program, leaves=leaves, held=held, x=x, checked=UNCHECKED, notes=(), traced=None)
         return other if n == self.n and self.like(other) else None
 
+    @property
+    def steady(self) -> bool:
+        """True: what is traced has no values yet."""
+        return True
+
     def adopt(self, other: Self) -> None:
         """Takes over what a side that is `like` this one was described by."""
         self.traced = other.traced

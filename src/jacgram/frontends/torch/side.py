@@ -16,7 +16,7 @@ from jacgram.errors import StructureError
 from jacgram.frontends.torch.calling import exact_calls
 from jacgram.frontends.torch.checks import check_examples, check_holomorphic, state_of
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
-from jacgram.frontends.torch.levels import is_blind
+from jacgram.frontends.torch.levels import find_level, is_blind
 from jacgram.frontends.torch.merging import Layout
 from jacgram.frontends.torch.outputs import OtherOutputsError, output_leaves
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
@@ -130,7 +130,7 @@ class TorchSide:
         return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
 
     def like(self, other: Self) -> bool:
-        """Whether f and the variable are the same objects, examples have the same shapes, and f runs under ``vmap``.
+        """Whether f and the variable are the same objects, examples have one shape, and f is known to be `steady`.
 
         Elsewhere values may decide what f does, and no side is like another.
         """
@@ -157,12 +157,17 @@ class TorchSide:
         )
         return other if self.like(other) else None
 
+    @property
+    def steady(self) -> bool:
+        """Whether f runs under ``vmap``, where values can decide nothing."""
+        return find_level(self).blind
+
     def adopt(self, other: Self) -> None:
         """Takes over what a side that is `like` this one was described by."""
         self.shared = other.shared
 
     def forget(self) -> None:
-        """Drops descriptions, and how uses are found, of this side and all that are made of it."""
+        """Drops descriptions of this side and all that are made of it."""
         self.shared.forget()
 
     def joined(self, other: Self) -> Self | None:
@@ -306,8 +311,7 @@ class TorchSide:
         if found != known:
             raise OtherOutputsError(
                 f"f gives an example outputs of shapes {found}, and gave {known} when its Jacobian was made: f has "
-                "changed, or what it gives hangs on the examples. Fix: make the Jacobian anew; an example's outputs "
-                "must have one shape."
+                "changed, or their shape depends on values. Fix: try again, and make a Jacobian that is kept anew."
             )
 
     def inputs(self) -> list[torch.Tensor]:
