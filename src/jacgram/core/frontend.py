@@ -26,8 +26,12 @@ class Struct:
     dtype: str
 
 
+UNCHECKED = "unchecked (not used yet)"
+"""Of a side whose examples have not been compared with their batch."""
+
+
 class DescriptionChanged(Exception):  # noqa: N818  (it tells the caller to describe again, and reaches no user)
-    """Uses are not those that a recalled description told of."""
+    """Uses are not those that a description told of, or that were planned for."""
 
 
 class Side(Protocol):

@@ -83,13 +83,16 @@ def plan_request(request: Request, method: Method, memory: int | str | None) -> 
 
 def _plan(request: Request, task: Task, method: Method, memory: int | str | None) -> tuple[Plan, Task]:
     """The plan, and the task with the leaves that it condenses."""
-    xp = request.xp
-    budget = _rounded(xp.free_bytes() // 2) if memory is None else parse_bytes(memory)
-    chosen = method.device if isinstance(method, Auto | Structured) else None
-    plan, task = _planned(task, _sharing(task), method, budget, chosen or device(xp))
+    budget = _rounded(request.xp.free_bytes() // 2) if memory is None else parse_bytes(memory)
+    plan, task = _planned(task, _sharing(task), method, budget, figures(request, method))
     checks = {side.checked for side in request.sides if side.has_examples and side.checked != "checked"}
     notes = dict.fromkeys(note for side in request.sides for note in side.notes)
     return plan.with_notes([*(f"interacting examples: {check}" for check in sorted(checks)), *notes]), task
+
+
+def figures(request: Request, method: Method) -> Device:
+    """The caller's figures of the device, or those measured of the one that the sides' arrays are on."""
+    return (method.device if isinstance(method, Auto | Structured) else None) or device(request.xp)
 
 
 def _rounded(n_bytes: int) -> int:

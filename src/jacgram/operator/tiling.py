@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jacgram.arrays.measure import device
 from jacgram.core.dtypes import itemsize
 from jacgram.errors import ArgumentError, BudgetError
-from jacgram.operator.compute import Request, make_task
+from jacgram.operator.compute import figures, make_task
 from jacgram.operator.tiles import LazyKernel, sized
 from jacgram.plan.device import Device
 from jacgram.plan.make import make_plan
 from jacgram.plan.plan import Plan
-from jacgram.plan.strategies import Auto, MatrixFree, Method, Structured
+from jacgram.plan.strategies import MatrixFree, Structured
 from jacgram.plan.task import Task
 from jacgram.store.grid import TileGrid
 
@@ -84,15 +83,15 @@ def choose_tiling(kernel: LazyKernel, tile: int | tuple[int, int] | None, memory
     """
     n = (kernel.left.n, kernel.right.n)
     request = kernel.request()
-    task, figures = make_task(request, kernel.method), _figures(request, kernel.method)
+    task, device = make_task(request, kernel.method), figures(request, kernel.method)
     if tile is not None:
-        return _planned(kernel, figures, task, _checked(tile, n, task), memory_bytes)
+        return _planned(kernel, device, task, _checked(tile, n, task), memory_bytes)
     chosen = _largest(task, n)
     while True:
         smallest = max(chosen) <= 1
         try:
-            tiling = _planned(kernel, figures, task, chosen, memory_bytes)
-            if smallest or _is_whole(kernel, figures, tiling, memory_bytes):
+            tiling = _planned(kernel, device, task, chosen, memory_bytes)
+            if smallest or _is_whole(kernel, device, tiling, memory_bytes):
                 return tiling
         except BudgetError:
             if smallest:
@@ -105,8 +104,8 @@ def given_tiling(kernel: LazyKernel, tile: tuple[int, int], plan: Plan) -> Tilin
     return Tiling(tile, plan, make_task(kernel.request(), kernel.method), (kernel.left.n, kernel.right.n))
 
 
-def _planned(kernel: LazyKernel, figures: Device, task: Task, tile: tuple[int, int], memory_bytes: int) -> Tiling:
-    plan = make_plan(sized(task, tile), kernel.method, _allowed(task, tile, memory_bytes), figures)
+def _planned(kernel: LazyKernel, device: Device, task: Task, tile: tuple[int, int], memory_bytes: int) -> Tiling:
+    plan = make_plan(sized(task, tile), kernel.method, _allowed(task, tile, memory_bytes), device)
     return Tiling(tile, plan, task, (kernel.left.n, kernel.right.n))
 
 
@@ -115,12 +114,7 @@ def _allowed(task: Task, tile: tuple[int, int], memory_bytes: int) -> int:
     return max(1, math.floor(memory_bytes * _ARRAYS_SHARE) - _COPIES * tile_bytes(task, tile))
 
 
-def _figures(request: Request, method: Method) -> Device:
-    """The caller's figures of the device, or those measured."""
-    return (method.device if isinstance(method, Auto | Structured) else None) or device(request.xp)
-
-
-def _is_whole(kernel: LazyKernel, figures: Device, tiling: Tiling, memory_bytes: int) -> bool:
+def _is_whole(kernel: LazyKernel, device: Device, tiling: Tiling, memory_bytes: int) -> bool:
     """Whether tiles need not be smaller: they are computed in one piece, or piece by piece because that is faster."""
     if tiling.plan.one_tile or isinstance(kernel.method, MatrixFree):
         return True
@@ -128,7 +122,7 @@ def _is_whole(kernel: LazyKernel, figures: Device, tiling: Tiling, memory_bytes:
         return False
     allowed = _allowed(tiling.task, tiling.tile, memory_bytes)
     try:
-        other = make_plan(sized(tiling.task, tiling.tile), Structured(), allowed, figures)
+        other = make_plan(sized(tiling.task, tiling.tile), Structured(), allowed, device)
     except BudgetError:
         return False
     return other.one_tile

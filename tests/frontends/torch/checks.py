@@ -5,6 +5,8 @@ import copy
 import numpy as np
 import torch
 
+from frontends.torch.models import MODELS
+from frontends.torch.transformers_zoo import TRANSFORMERS
 from jacgram.core.frontend import Struct
 from jacgram.core.uses import Identity
 from jacgram.frontends.torch import frontend
@@ -26,6 +28,15 @@ def rows_of(module, x, f=None):
     return [
         oracle.Rows(tuple(y.shape), [np.stack([r[k].numpy().reshape(-1) for r in rows]) for k in range(len(leaves))])
     ]
+
+
+def points(name):
+    """f, module, x1 and x2 of an awkward model or a transformer."""
+    if name in MODELS:
+        (module, x1), (_, x2) = MODELS[name](3), MODELS[name](2, seed=5)
+        return lambda m, x: m(x), module, x1, x2
+    (f, module, x1), (_, _, x2) = TRANSFORMERS[name](3), TRANSFORMERS[name](2, seed=5)
+    return f, module, x1, x2
 
 
 def basis(side):

@@ -7,21 +7,12 @@ import pytest
 import torch
 
 import jacgram
-from frontends.torch.checks import rows_of
+from frontends.torch.checks import points, rows_of
 from frontends.torch.models import MODELS
 from frontends.torch.transformers_zoo import TRANSFORMERS
 from kit import oracle
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
-
-def points(name):
-    """f, module, x1 and x2."""
-    if name in MODELS:
-        (module, x1), (_, x2) = MODELS[name](3), MODELS[name](2, seed=5)
-        return lambda m, x: m(x), module, x1, x2
-    (f, module, x1), (_, _, x2) = TRANSFORMERS[name](3), TRANSFORMERS[name](2, seed=5)
-    return f, module, x1, x2
 
 
 def on_gpu(x):

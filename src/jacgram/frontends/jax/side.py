@@ -13,7 +13,7 @@ from typing import Any, Self, final
 import jax
 import jax.numpy as jnp
 
-from jacgram.core.frontend import Struct
+from jacgram.core.frontend import UNCHECKED, Struct
 from jacgram.core.uses import Use
 from jacgram.errors import StructureError
 from jacgram.frontends.jax.checks import check_examples, check_holomorphic
@@ -25,8 +25,6 @@ from jacgram.frontends.jax.recording import complete, record_batch, stacked_seed
 from jacgram.frontends.jax.records import Record, Recording
 from jacgram.frontends.jax.traced_uses import TracedUses
 from jacgram.frontends.jax.trees import checked_vector, is_complex, is_weak, named_leaves, spec_of, struct_of, type_of
-
-UNCHECKED = "unchecked (not used yet)"
 
 
 @final

@@ -10,7 +10,7 @@ from typing import Any, Self, final
 
 import torch
 
-from jacgram.core.frontend import Struct
+from jacgram.core.frontend import UNCHECKED, Struct
 from jacgram.core.uses import Use
 from jacgram.errors import StructureError
 from jacgram.frontends.torch.calling import exact_calls
@@ -28,8 +28,6 @@ from jacgram.frontends.torch.recording import Level
 from jacgram.frontends.torch.structured import structured_shapes, structured_uses
 from jacgram.frontends.torch.trees import Tree, flatten_like, unflatten
 from jacgram.frontends.torch.values import checked_vector, dtype_of, struct_of
-
-UNCHECKED = "unchecked (not used yet)"
 
 
 @final
