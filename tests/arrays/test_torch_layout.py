@@ -31,6 +31,16 @@ def test_rows_and_columns_change_places_where_the_result_asks_for_it():
     assert way(lying("nw", n=4, w=50), lying("mw", m=5, w=50), "mn", loops=True).swapped
 
 
+def test_a_vector_comes_first_whatever_the_result_asks_for():
+    matrix, vector = lying("nsw", n=4, s=3, w=50), lying("nxw", n=4, x=1, w=50)
+    for given, swapped in (((matrix, vector), True), ((vector, matrix), False)):
+        for out in ("nsx", "nxs"):
+            found = way(*given, out, loops=True)
+            assert found.swapped == swapped
+            assert found.product == (4, 1, 3)
+    assert not way(vector, lying("nyw", n=4, y=1, w=50), "nxy", loops=True).swapped
+
+
 def test_no_matrix_product():
     assert way(lying("nw", n=4, w=5), lying("mv", m=5, v=5), "nwmv", loops=True) is None
     assert way(lying("nw", n=4, w=5), lying("mv", m=5, v=5), "nm", loops=True) is None

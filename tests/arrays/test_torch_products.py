@@ -18,6 +18,8 @@ SPECS = [
     "npsi,npo->nsio",
     "bnsw,bmtw->bnmst",
     "ws,w->s",
+    "nspc,npcx->nxsc",
+    "xpn,nsqp->snqx",
     "nab,mba->nm",
 ]
 
@@ -71,8 +73,15 @@ def test_an_axis_in_the_way_is_looped_over_where_products_stay_wide(monkeypatch)
 
 def test_an_axis_of_the_batch_is_looped_over(monkeypatch):
     """Examples and channels, of which each has a product, do not lie together: seeds are between them."""
-    cotangent, activation = torch.randn(16, 10, 16, 1024), torch.randn(16, 16, 1024)
-    assert products(monkeypatch, "nscp,ncp->nsc", cotangent, activation) == 16
+    cotangent, activation = torch.randn(16, 10, 16, 1024), torch.randn(16, 16, 1024, 8)
+    assert products(monkeypatch, "nscp,ncpi->nsci", cotangent, activation) == 16
+
+
+def test_a_vector_takes_no_product_where_matrices_would_be_copied(monkeypatch):
+    cotangent, activation = torch.randn(10, 16, 32, 64).permute(1, 0, 2, 3), torch.randn(16, 32, 64, 1)
+    assert products(monkeypatch, "nspc,npcx->nxsc", cotangent, activation) == 0
+    assert products(monkeypatch, "npcx,nspc->nsc", activation, cotangent) == 0
+    assert products(monkeypatch, "npsc,npcx->npsx", torch.randn(16, 32, 10, 64), activation) == 1
 
 
 def test_where_they_would_be_thin_it_is_copied(monkeypatch):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from jacgram.arrays.base import Buffer
-from jacgram.arrays.torch_layout import Lying, Matrices, Way, way
+from jacgram.arrays.torch_layout import Entrywise, Lying, Matrices, Way, way
 
 Take = Callable[[str, Sequence[int], torch.Tensor], torch.Tensor]
 """From what it is for, a shape and a tensor of the same kind to uninitialised memory."""
@@ -39,7 +39,7 @@ def taking(buffer: Buffer | None) -> Take:
 
 
 def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | None) -> torch.Tensor:
-    """The einsum ``spec`` of two tensors; as ``torch.einsum``, whose result may have other strides.
+    """The einsum ``spec`` of two tensors of one dtype; as ``torch.einsum``, whose result may have other strides.
 
     ``take`` gives memory for it; None where what is done is differentiated or mapped over, and nothing may be written.
     Loops are priced for CPUs; elsewhere operands are copied.
@@ -52,6 +52,8 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
         return torch.einsum(spec, left, right)
     if done.swapped:
         left, right = right, left
+    if isinstance(done, Entrywise):
+        return _entry_by_entry(done, left, right, take)
     if done.steps is None:
         x, y = _pair(done, left, right, take)
         product = torch.bmm(x, y) if take is None else torch.bmm(x, y, out=take("out", done.product, left))
@@ -63,6 +65,13 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
 
 def _lying(labels: str, tensor: torch.Tensor) -> Lying:
     return Lying(labels, tuple(tensor.shape), tensor.stride(), tensor.element_size())
+
+
+def _entry_by_entry(done: Entrywise, vector: torch.Tensor, matrix: torch.Tensor, take: Take | None) -> torch.Tensor:
+    """Every entry multiplied, then summed."""
+    aligned, lying = vector.permute(done.vector).reshape(done.aligned), matrix.permute(done.matrix)
+    product = aligned * lying if take is None else torch.mul(aligned, lying, out=take("right", lying.shape, matrix))
+    return product.sum(done.summed).reshape(done.shape).permute(done.order)
 
 
 def _pair(done: Way, left: torch.Tensor, right: torch.Tensor, take: Take | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -61,6 +61,21 @@ def test_convolutions(data):
     assert {type(use.kind) for use in uses} == {Conv, Einsum}
 
 
+@pytest.mark.parametrize(("groups", "padding"), [(1, 0), (2, "valid"), (1, 1)])
+def test_windows_of_one_entry_with_strides(groups, padding):
+    f = lambda p, x: functional.conv2d(x, p["w"], p["b"], (2, 3), padding, groups=groups).flatten(1)[:, :9]
+    params = {"w": normal(4, 4 // groups, 1, 1), "b": normal(4)}
+    kinds = [use.kind for use in check(f, params, normal(3, 4, 5, 4))]
+    assert [kind.strides for kind in kinds if isinstance(kind, Conv)] == [(2, 3) if padding == 1 else (1, 1)]
+
+
+def test_strides_that_pytorch_refuses_stay_refused():
+    x, w = normal(1, 1, 5), normal(1, 1, 1)
+    call = Call(torch.conv1d, (x, w, None, 2, "same"), {}, lambda value: value is w)
+    with pytest.raises(RuntimeError, match="padding='same' is not supported for strided convolutions"):
+        RULES[torch.conv1d](call)
+
+
 def test_many_groups_of_a_transposed_convolution():
     f = lambda p, x: functional.conv_transpose1d(x, p, groups=17).flatten(1)[:, :3]
     check(f, normal(17, 1, 2), normal(2, 17, 3), structured=False)

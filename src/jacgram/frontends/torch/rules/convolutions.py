@@ -6,6 +6,7 @@ example (frames of a film, say) becomes a first spatial axis with a window of on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,11 @@ _TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d, functio
 
 
 def convolution(dims: int) -> Rule:
-    """The rule of ``conv{dims}d``."""
+    """The rule of ``conv{dims}d``.
+
+    Positions that a window of one entry skips are left out first, for back through a convolution with strides PyTorch
+    takes twice as long as through both.
+    """
 
     def rule(call: Call) -> Used | None:
         x, weight, bias, stride, padding, dilation, groups = call.bind(
@@ -33,10 +38,12 @@ def convolution(dims: int) -> Rule:
         )
         if call.is_weight(x):
             return None
-        output = _CONV[dims - 1](x, weight, bias, stride, padding, dilation, groups)
-        window = tuple(weight.shape[2:])
-        spacing = _each(dilation, dims)
-        kind = Conv(window, _each(stride, dims), _pads(padding, window, spacing), (1,) * dims, spacing, groups)
+        window, strides, spacing = tuple(weight.shape[2:]), _each(stride, dims), _each(dilation, dims)
+        pads = _pads(padding, window, spacing)
+        if _skips(window, strides, pads) and padding != "same":  # which PyTorch refuses beside strides
+            x, strides = x[(..., *(slice(None, None, step) for step in strides))], (1,) * dims
+        output = _CONV[dims - 1](x, weight, bias, strides, padding, dilation, groups)
+        kind = Conv(window, strides, pads, (1,) * dims, spacing, groups)
         layout = _Layout(x, dims)
         readings: list[Reading] = []
         if call.is_weight(weight):
@@ -48,6 +55,11 @@ def convolution(dims: int) -> Rule:
         return Used(output, readings)
 
     return rule
+
+
+def _skips(window: Sequence[int], strides: Sequence[int], pads: Sequence[tuple[int, int]]) -> bool:
+    """Whether there are positions that no window reads, for it has one entry."""
+    return math.prod(window) == 1 < math.prod(strides) and len(strides) == len(window) and not any(map(any, pads))
 
 
 def transposed_convolution(dims: int) -> Rule:
