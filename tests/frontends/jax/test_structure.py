@@ -142,3 +142,38 @@ def test_a_long_loop_compiles_as_a_short_one_does():
     (short, short_lines), (long, long_lines) = (_compile_seconds(length) for length in (16, 1024))
     assert long_lines == short_lines
     assert long < 1.3 * short + 0.3
+
+
+SEVERAL_POSITIONS = {
+    "a scatter onto itself": lambda p, x: x @ p["w"].at[jnp.array([1, 2, 0])].add(p["w"]),
+    "a scatter of a multiple onto the weight": lambda p, x: x @ (2.0 * p["w"]).at[0].add(p["w"][1]),
+    "a scatter of a view onto itself": lambda p, x: x @ p["w"].T.at[jnp.array([0, 0])].add(p["w"].T[:2]),
+    "first carry and constant of a scan": lambda p, x: (
+        x @ jax.lax.scan(lambda c, _: (jnp.tanh(c @ p["w"]), None), p["w"], None, length=2)[0]
+    ),
+    "first carry and constant of a loop, example by example": lambda p, x: jax.lax.map(
+        lambda e: e @ jax.lax.fori_loop(0, 3, lambda _, c: c + p["w"] * e, p["w"]), x
+    ),
+    "a multiple by a known number into a branch": lambda p, x: jax.lax.map(
+        lambda e: e @ jax.lax.cond(e[0] > 0, lambda v: v * e, lambda v: -v, p["w"] * e[0]), x
+    ),
+}
+
+
+@pytest.mark.parametrize("f", SEVERAL_POSITIONS.values(), ids=SEVERAL_POSITIONS)
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.MatrixFree()], ids=str)
+def test_a_weight_at_several_positions_of_one_operation(f, method):
+    params, x = {"w": normal(3, 3)}, normal(4, 3)
+    rows = jax.jacrev(f)(params, x)["w"].reshape(4, 3, 9)
+    wanted = np.einsum("nip,mjp->nmij", rows, rows)
+    found = jacgram.ntk(f, x, params=params, method=method)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
+
+
+def test_a_table_longer_than_its_indices_count():
+    numbers = jax.lax.GatherDimensionNumbers((1,), (0,), (0,))
+    row = lambda p, i: jax.lax.gather(p, i[:, None], numbers, (1, 2), mode="fill").ravel()
+    f = lambda p, x: jax.vmap(lambda i: row(p, i))(x)
+    table, x = normal(300, 2), jnp.array([[0, 1], [200, 1]], jnp.uint8)
+    rows = jax.jacrev(f)(table, x).reshape(2, 4, -1)
+    np.testing.assert_allclose(jacgram.ntk(f, x, params=table), np.einsum("nip,mjp->nmij", rows, rows), atol=1e-12)

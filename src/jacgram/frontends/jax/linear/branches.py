@@ -25,7 +25,8 @@ def walk_cond(walk: Walk, eqn: JaxprEqn, inputs: list[Node]) -> list[Node]:
     """Walk over every branch of a ``cond``."""
     index, *operands = inputs
     branches: Sequence[ClosedJaxpr] = eqn.params["branches"]
-    leaves = [node for node in operands if single_bare(node)]
+    # What a leaf was multiplied by is known outside of the branches alone.
+    leaves = [node for node in operands if single_bare(node) and node.terms[0].activation is None]
     for node in operands:
         if node not in leaves:
             walk.tap(node, None)

@@ -43,6 +43,8 @@ class _Loop:
         self._first_scanned = self._consts + self._layout.num_carry
         self._linear, self._linear_out = loop_dependence(eqn, [not node.known for node in inputs])
         self._kept = [p for p in range(len(inputs)) if p not in refused and self._comes_in_whole(p)]
+        tapped = {id(node) for position, node in enumerate(inputs) if position not in self._kept}
+        self._kept = [p for p in self._kept if id(inputs[p]) not in tapped]  # tapped at one position, it is at every
         for position, node in enumerate(inputs):
             if position not in self._kept:
                 walk.tap(node, refused.get(position))

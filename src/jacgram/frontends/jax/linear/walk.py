@@ -102,9 +102,20 @@ class Walk:
         leaves = sorted({leaf for node in nodes for leaf in node.leaves})
         return ", ".join(repr(self.names[leaf]) for leaf in leaves)
 
+    def _tap_repeated(self, eqn: JaxprEqn, inputs: list[Node], outputs: list[Node]) -> None:
+        """Tap what stands at several positions, unless rules pass it at all of them: what is live is so at each."""
+        name, at = eqn.primitive.name, dict[int, list[Site]]()
+        for position, node in enumerate(inputs):
+            at.setdefault(id(node), []).append(Site(name, eqn.params, position, inputs, outputs))
+        for node in inputs:
+            sites = at.pop(id(node), ())
+            if len(sites) > 1 and any(_through_rule(term, site) is None for site in sites for term in node.terms):
+                self.tap(node, f"{name} has no rule for it")
+
     def _linear(self, eqn: JaxprEqn, inputs: list[Node]) -> list[Node]:
         name, leaves = eqn.primitive.name, all_leaves(inputs)
         outputs = [node_like(v.aval, known=False, leaves=leaves) for v in eqn.outvars]
+        self._tap_repeated(eqn, inputs, outputs)
         for position, node in enumerate(inputs):
             if node.known or not node.terms:
                 continue

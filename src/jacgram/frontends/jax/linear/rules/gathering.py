@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import GatherScatterMode
 
 from jacgram.core.uses import Gather
@@ -166,7 +167,8 @@ class _GatherPlan:
 
         def compute(starts: Any) -> Any:
             limits = [self._full[axis] - self._sizes[axis] for axis in self._numbers.start_index_map]
-            inside = ((starts >= 0) & (starts <= jnp.asarray(limits, starts.dtype))).all(-1)
+            largest = jnp.iinfo(starts.dtype).max  # beyond which there is no index to compare with
+            inside = ((starts >= 0) & (starts <= jnp.asarray(np.minimum(limits, largest), starts.dtype))).all(-1)
             spread = inside.reshape(inside.shape + (1,) * len(self._sliced))
             return jnp.broadcast_to(spread, self._position_sizes).astype(self._dtype)
 
