@@ -180,3 +180,23 @@ def test_gradients_at_edges_under_vmap():
     torch.testing.assert_close(grads.sum(0), (2 * torch.tanh(x)).exp())
     again = torch.func.vmap(lambda v: torch.autograd.grad([edge], [x], [v], retain_graph=True)[0])(torch.ones(2, 3, 4))
     torch.testing.assert_close(again[0], 2 - 2 * torch.tanh(x) ** 2)
+
+
+def test_weight_norm_is_called_by_this_name():
+    from jacgram.frontends.torch.norms import weight_norm
+
+    v, seen = torch.randn(3, 4), []
+
+    class Seen(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    with Seen():
+        layer(torch.randn(2, 4))
+    function = getattr(torch, compat.WEIGHT_NORM)
+    assert function in seen
+    for axis, shape in ((0, (3, 1)), (1, (1, 4)), (-1, ())):
+        g = torch.rand(shape)
+        torch.testing.assert_close(weight_norm(v, g, axis), function(v, g, axis))

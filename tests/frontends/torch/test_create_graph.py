@@ -68,3 +68,27 @@ def test_norm_layers_have_right_derivatives_of_every_order(method):
 def test_without_it_results_are_constants():
     module, x = MODELS["lora"](2)
     assert not jacgram.ntk(module, x.requires_grad_()).requires_grad
+
+
+WITHIN = {
+    "a gradient within f": lambda p, x: (
+        torch.vmap(torch.func.grad(lambda z: torch.tanh(z @ p["w"].exp()).sum()))(x) * p["s"]
+    ),
+    "weight norm": lambda p, x: torch.tanh(x @ torch._weight_norm(p["w"], p["s"][:, None], 0)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("f", WITHIN.values(), ids=WITHIN)
+def test_slope_of_a_kernel_of_what_pytorch_differentiates_wrongly_twice(f, method):
+    params = {"w": torch.randn(3, 3, dtype=torch.float64), "s": torch.rand(3, dtype=torch.float64) + 0.5}
+    x = torch.randn(2, 3, dtype=torch.float64)
+    moved = {key: value.clone().requires_grad_() for key, value in params.items()}
+    kernel = jacgram.ntk(f, x, params=moved, method=method, create_graph=True)
+    weights = torch.randn_like(kernel)
+    gradients = torch.autograd.grad((weights * kernel).sum(), list(moved.values()))
+    for key, gradient in zip(params, gradients, strict=True):
+        step = 1e-6 * torch.randn_like(params[key])
+        ends = [jacgram.ntk(f, x, params=params | {key: params[key] + sign * step}) for sign in (1, -1)]
+        slope = float((weights * (ends[0] - ends[1])).sum()) / 2
+        assert slope == pytest.approx(float((gradient * step).sum()), rel=1e-5, abs=1e-12)

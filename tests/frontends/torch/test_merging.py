@@ -20,7 +20,7 @@ def lay(examples):
     layout = Layout()
     for uses in examples:
         layout.include(uses)
-    return merged(layout, examples, "cpu")
+    return merged(layout, examples, "cpu", 4)
 
 
 def test_rows_stay_those_of_each_example():
@@ -54,6 +54,6 @@ def test_cotangents_shared_in_every_example_are_shared():
 def test_a_layout_holds_for_examples_that_lack_a_use():
     layout = Layout()
     layout.include([dense(2), dense(3)])
-    (first, second) = merged(layout, [[dense(1)]], "cpu")
+    (first, second) = merged(layout, [[dense(1)]], "cpu", 4)
     assert (first.activation.shape, second.activation.shape) == ((1, 2, 3), (1, 3, 3))
     assert not second.cotangent.any()

@@ -6,15 +6,20 @@ import pytest
 import torch
 from torch import nn
 
+import jacgram
 from frontends.torch.checks import FRONTEND, basis, check_uses
 from frontends.torch.models import MODELS, OldProduct
 from jacgram.errors import UnsupportedError
 from jacgram.frontends.torch import structured
 from jacgram.frontends.torch.recording import Level
-from jacgram.frontends.torch.selfcheck import mismatched
+from jacgram.frontends.torch.selfcheck import compared
 from kit import oracle
 
 EXAMPLES = ["cnn", "conv_of_every_rank", "frames", "tied_thrice", "embeddings", "lora", "products", "experts"]
+
+
+def mismatched(side, seeds, uses):
+    return compared(side, seeds, uses).wrong
 
 
 def found(name, n=3):
@@ -132,6 +137,62 @@ def test_the_check_runs_once_per_call_sequence_and_sizes(monkeypatch):
     side = FRONTEND.side(module, x, None, argument="x1")
     seeds = basis(side)
     side.uses(seeds, structured=True)
-    monkeypatch.setattr(structured, "mismatched", lambda *args: pytest.fail("checked again"))
+    monkeypatch.setattr(structured, "compared", lambda *args: pytest.fail("checked again"))
     side.uses(seeds, structured=True)
     FRONTEND.side(module, x.clone(), None, argument="x2").uses(seeds, structured=True)
+
+
+def scaled_in_place(p, x):
+    t = p["w"].clone()
+    t.diagonal().fill_(0)
+    return x @ t @ p["v"]
+
+
+BEHIND_A_HEAD = {
+    "distances, wrong under vmap": lambda p, x: torch.cdist(x[:, None], p["w"])[:, 0] @ p["v"],
+    "weights under vmap within f": lambda p, x: (
+        torch.vmap(lambda w: torch.tanh(x @ w[:, None]))(p["w"]).sum(0) @ p["v"][:1]
+    ),
+    "a view of a weight written": scaled_in_place,
+    "a gradient within f": lambda p, x: torch.vmap(torch.func.grad(lambda z: torch.tanh(z @ p["w"]).sum()))(x) @ p["v"],
+}
+
+
+@pytest.mark.parametrize("f", BEHIND_A_HEAD.values(), ids=BEHIND_A_HEAD)
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.Materialize()], ids=str)
+def test_a_head_of_zeros_hides_nothing_that_matters_later(f, method):
+    """All gradients but the head's vanish there, so that anything agrees with anything."""
+    own = lambda p, x: f(p, x)
+    x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    for v in (torch.zeros(3, 2, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)):
+        params = {"w": w, "v": v}
+        found = jacgram.ntk(own, x, params=params, method=method)
+        oracle.check(found, oracle.gram(oracle.jacobian(own, x, params)))
+
+
+def test_nothing_is_remembered_where_nothing_was_compared(monkeypatch):
+    """A layer that is cut off for good is compared again at each call, for it may come to life."""
+    cut = torch.zeros((), dtype=torch.float64)
+    f = lambda p, x: x @ p["w"] + cut * (x @ p["dead"])
+    params = {name: torch.randn(3, 2, dtype=torch.float64) for name in ("w", "dead")}
+    compare, calls = structured.compared, []
+    monkeypatch.setattr(structured, "compared", lambda *args: calls.append(1) or compare(*args))
+    for expected in (2, 4):  # as it is, and at other values
+        jacgram.ntk(f, torch.randn(4, 3, dtype=torch.float64), params=params)
+        assert len(calls) == expected
+
+
+def test_a_weight_whose_view_was_written_is_not_what_it_was():
+    """The scale is one at first, so that a record which overlooks it is right."""
+    scale = torch.ones((), dtype=torch.float64)
+
+    def f(p, x):
+        t = p.clone()
+        t[0].mul_(scale)
+        return x @ t
+
+    x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
+    for factor in (1.0, 3.0):
+        scale.fill_(factor)
+        found = jacgram.ntk(f, x, params=w)
+        oracle.check(found, oracle.gram(oracle.jacobian(f, x, w)))

@@ -403,6 +403,27 @@ def test_interacting_examples_raise(f):
         side(f, X, W).check_examples()
 
 
+@pytest.mark.parametrize("head", [torch.zeros, torch.ones])
+def test_interacting_examples_raise_behind_a_head_of_zeros(head):
+    f = lambda p, x: ((h := torch.tanh(x @ p["w"])) - h.mean(0)) @ p["v"]
+    params = {"w": W, "v": head(2, 2)}
+    with pytest.raises(InteractingExamplesError, match="examples interact"):
+        side(f, X, params).check_examples()
+
+
+def test_examples_of_which_f_knows_no_others_are_compared_as_they_are():
+    """Moved a little they are no truth values any more, and f refuses them."""
+
+    def f(p, x):
+        if not bool(((x == 0) | (x == 1)).all()):
+            raise ValueError("x must be 0 or 1")
+        return x @ p
+
+    made = side(f, torch.ones(4, 3), W)
+    made.check_examples()
+    assert made.checked == "checked"
+
+
 def test_outputs_that_lose_their_example_axis():
     with pytest.raises(
         InteractingExamplesError, match=r"of shape \(1, 2\) for the whole batch of 4, but of shape \(1, 2\)"
@@ -430,6 +451,13 @@ def test_non_finite_examples_stay_apart():
     clean = oracle.jacobian(f, x[[0, 3]], W)[0].leaves[0].reshape(2, 2, 3, 2)
     np.testing.assert_allclose(rows[[0, 3]], clean, atol=1e-12)
     assert np.isnan(rows[1]).any()
+
+
+def test_not_holomorphic_behind_a_head_of_zeros():
+    params = {"w": torch.ones(3, dtype=torch.complex128), "v": torch.zeros((), dtype=torch.complex128)}
+    made = side(lambda p, x: (x * p["w"].conj()).sum(1) * p["v"], torch.ones(2, 3, dtype=torch.complex128), params)
+    with pytest.raises(StructureError, match="f is not holomorphic in its complex parameters"):
+        made.check_examples()
 
 
 def test_not_holomorphic():

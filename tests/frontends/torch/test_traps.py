@@ -227,3 +227,33 @@ def test_constant_leaves_whose_gradients_cancel():
     made = side(module, x)
     uses = made.uses(basis(made), structured=True)
     assert all(use.structured for use in uses)
+
+
+def test_a_tile_none_of_whose_examples_takes_a_branch():
+    """Uses are laid out by examples of other tiles, which had other numbers of seeds."""
+
+    def f(p, x):
+        return torch.stack([row @ p["a"] if row.sum() > 0 else row @ p["b"] for row in x])
+
+    params = {name: torch.randn(3, 4, dtype=torch.float64) for name in "ab"}
+    x = torch.randn(6, 3, dtype=torch.float64).abs() * torch.tensor([1, 1, 1, -1, -1, -1])[:, None]
+    expected = oracle.gram(oracle.jacobian(f, x, params))
+    for memory in (None, 4000, 2000, 1500, 1000):
+        try:
+            jacgram.plan(f, x, params=params, memory=memory)
+        except jacgram.JacgramError:
+            continue
+        oracle.check(jacgram.ntk(f, x, params=params, memory=memory), expected)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_what_is_computed_anew_on_the_way_back(outputs):
+    from torch.utils.checkpoint import checkpoint
+
+    def f(p, x):
+        hidden = checkpoint(lambda h: torch.relu(h @ p["w"] + p["b"]), torch.tanh(x @ p["w"]), use_reentrant=False)
+        return hidden[:, :outputs]
+
+    params = {"w": torch.randn(3, 3, dtype=torch.float64), "b": torch.randn(3, dtype=torch.float64)}
+    x = torch.randn(4, 3, dtype=torch.float64)
+    oracle.check(jacgram.ntk(f, x, params=params), oracle.gram(oracle.jacobian(f, x, params)))

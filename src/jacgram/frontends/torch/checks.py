@@ -12,6 +12,7 @@ import torch
 
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import Precisions, training_batch_norms
+from jacgram.frontends.torch.disturbed import disturbed
 from jacgram.frontends.torch.products import constants, pushforward
 from jacgram.frontends.torch.values import dtype_of
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 CHECKED_EXAMPLES = 64
 """Examples compared at once: all of a batch up to this size, as many spread over a larger one, to bound memory."""
+
+DISTURBED_EXAMPLES = 4
+"""Examples compared a second time, at other values."""
 
 _FIX = (
     "make f treat each example alone and draw nothing at random (evaluation mode, no division by the batch size), with "
@@ -89,20 +93,26 @@ def check_examples(side: TorchSide) -> str:
         return "unchecked (fewer than two examples)"
     key = key_of(side)
     if not _examples_seen.get(side.program.f, key):
-        few = _spread(side)
-        together, alone, gap = _both_ways(few)
-        for path, a, b in zip(few.output_paths, together, alone, strict=True):
-            _compare(path, a, b, few, gap)
+        few = _spread(side, CHECKED_EXAMPLES)
+        _compare_examples(few)
+        if (other := disturbed(_spread(side, DISTURBED_EXAMPLES))) is not None:  # what mixes may be multiplied by zero
+            _compare_examples(other)
         _examples_seen.put(side.program.f, key)
     return "checked"
 
 
-def _spread(side: TorchSide) -> TorchSide:
-    if side.n <= CHECKED_EXAMPLES:
+def _compare_examples(side: TorchSide) -> None:
+    together, alone, gap = _both_ways(side)
+    for path, a, b in zip(side.output_paths, together, alone, strict=True):
+        _compare(path, a, b, side, gap)
+
+
+def _spread(side: TorchSide, most: int) -> TorchSide:
+    if side.n <= most:
         return side
-    chosen = torch.linspace(0, side.n - 1, CHECKED_EXAMPLES).round().long()
+    chosen = torch.linspace(0, side.n - 1, most).round().long()
     x = [leaf[chosen.to(leaf.device)] for leaf in side.x]
-    return replace(side.examples(0, CHECKED_EXAMPLES), x=x)
+    return replace(side.examples(0, most), x=x)
 
 
 def _both_ways(side: TorchSide) -> tuple[list[torch.Tensor], list[torch.Tensor], float]:
@@ -169,13 +179,20 @@ def check_holomorphic(side: TorchSide) -> None:
     key = key_of(side)
     if _holomorphic_seen.get(side.program.f, key):
         return
-    few = _spread(side)
-    tangents = _random_tangents(few, turned)
+    few = _spread(side, CHECKED_EXAMPLES)
+    for point in (few, disturbed(_spread(side, DISTURBED_EXAMPLES))):
+        if point is not None:
+            _compare_turned(point, turned)
+    _holomorphic_seen.put(side.program.f, key)
+
+
+def _compare_turned(side: TorchSide, turned: Sequence[bool]) -> None:
+    tangents = _random_tangents(side, turned)
     pairs: list[list[torch.Tensor]] = []
-    with few.calling():
-        leaves = constants(few.leaves)
+    with side.calling():
+        leaves = constants(side.leaves)
         for factor in (1j, 1.0):
-            pairs.append(pushforward(few.flat, leaves, [factor * t if t.is_complex() else t for t in tangents]))
+            pairs.append(pushforward(side.flat, leaves, [factor * t if t.is_complex() else t for t in tangents]))
     for a, b in zip(*pairs, strict=True):
         gap, scale = (a - 1j * b).detach().abs(), b.detach().abs()
         finite = gap.isfinite()
@@ -185,7 +202,6 @@ def check_holomorphic(side: TorchSide) -> None:
                 f"{_largest(gap[finite]):.3g}), so it has no complex Jacobian; return real outputs, or pass real and "
                 "imaginary parts as parameters."
             )
-    _holomorphic_seen.put(side.program.f, key)
 
 
 def _random_tangents(side: TorchSide, turned: Sequence[bool]) -> list[torch.Tensor]:

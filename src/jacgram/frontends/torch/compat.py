@@ -13,6 +13,9 @@ from torch.autograd import forward_ad
 
 _functorch: Any = cast("Any", torch)._C._functorch
 
+WEIGHT_NORM = "_weight_norm"
+"""Name in ``torch`` of the function that `torch.nn.utils.parametrizations.weight_norm` calls with (v, g, axis)."""
+
 
 @lru_cache(maxsize=1)
 def load_forward_mode() -> None:

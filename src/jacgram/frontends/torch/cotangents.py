@@ -120,7 +120,10 @@ class _Pull:
 
     def _at_once(self, seeds: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], str | None]:
         if len(seeds[0]) == 1:  # an ordinary backward pass, which needs no batching rule
-            return self._looped(seeds)[0], None
+            try:
+                return self._looped(seeds)[0], None
+            except RuntimeError:  # what f computes anew on the way back (a checkpoint) was recorded under ``vmap``
+                pass
         try:
             with no_hidden_loops():
                 return list(torch.func.vmap(self.one)(*seeds)), None

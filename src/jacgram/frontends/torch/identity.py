@@ -12,9 +12,10 @@ from jacgram.core.uses import Identity, Use
 from jacgram.core.views import View
 from jacgram.frontends.torch.checks import Seen, state_of
 from jacgram.frontends.torch.compat import known_loops
+from jacgram.frontends.torch.disturbed import disturbed
 from jacgram.frontends.torch.products import constants, detached, first_line, fresh, pullback, pullback_by
 from jacgram.frontends.torch.recorder import OpenCalls
-from jacgram.frontends.torch.selfcheck import mismatched
+from jacgram.frontends.torch.selfcheck import compared
 from jacgram.frontends.torch.values import dtype_of
 
 if TYPE_CHECKING:
@@ -79,10 +80,12 @@ def _rows(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int])
     why = "those computed at once differ from an ordinary backward pass"
     try:
         rows = _rows_at_once(side, seeds, wanted)
-        right = known or _add_up(side, seeds, wanted, rows)
+        right, sure = (True, True) if known else _add_up(side, seeds, wanted, rows)
     except Exception as error:  # f cannot run under vmap; if it is wrong in itself, it raises again below
         why, right, rows = f"f cannot run under vmap ({first_line(error)})", False, []
-    _at_once_is_right.put(side.program.f, key, right)
+        sure = True
+    if sure or not right:
+        _at_once_is_right.put(side.program.f, key, right)
     if right:
         return rows
     side.note(f"rows were computed one by one, for {why}")
@@ -91,9 +94,23 @@ def _rows(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int])
 
 def _add_up(
     side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int], rows: Sequence[torch.Tensor]
-) -> bool:
-    uses = _as_uses(wanted, rows, dict.fromkeys(wanted, ASKED))
-    return not set(mismatched(side, seeds, uses)) & set(wanted)
+) -> tuple[bool, bool]:
+    """Whether rows add up to an ordinary backward pass, and whether that is sure to hold at other values."""
+    right, telling = _compare(side, seeds, wanted, rows)
+    if telling or not right:
+        return right, True
+    other = disturbed(side)
+    if other is None:
+        return True, False
+    elsewhere, telling = _compare(other, seeds, wanted, _rows_at_once(other, seeds, wanted))
+    return elsewhere, telling
+
+
+def _compare(
+    side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int], rows: Sequence[torch.Tensor]
+) -> tuple[bool, bool]:
+    said = compared(side, seeds, _as_uses(wanted, rows, dict.fromkeys(wanted, ASKED)))
+    return not set(said.wrong) & set(wanted), said.telling
 
 
 def _rows_at_once(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int]) -> list[torch.Tensor]:

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.disturbed import disturbed
 from jacgram.frontends.torch.outputs import OtherOutputsError
 from jacgram.frontends.torch.products import first_line
-from jacgram.frontends.torch.recording import Level, found_uses
-from jacgram.frontends.torch.selfcheck import mismatched
-from jacgram.frontends.torch.values import dtype_of
+from jacgram.frontends.torch.recording import Level, found_uses, random_seeds
+from jacgram.frontends.torch.selfcheck import compared
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
@@ -52,7 +50,8 @@ def find_level(side: TorchSide) -> Level:
         for note in notes:
             side.note(note)
     level = side.shared.level
-    if level.graph and side.create_graph:  # what the graph has saved cannot be differentiated again
+    # What the graph has saved cannot be differentiated again, nor what calls within derivatives of f's own give.
+    if (level.graph or level.rows) and side.create_graph:
         return Level(at_once=False, rows=tuple((leaf, _BY_ROWS) for leaf in range(len(side.leaves))))
     return level
 
@@ -61,7 +60,7 @@ def is_blind(side: TorchSide) -> bool:
     """Whether it is known already that no values of examples decide what f does; nothing is tried."""
     known = _levels.get(side.program.f, (state_of(side), len(_WAYS)))
     level = side.shared.level or (None if known is None else known[0])
-    return level is not None and level.blind and not (level.graph and side.create_graph)
+    return level is not None and level.blind and not ((level.graph or level.rows) and side.create_graph)
 
 
 def forget_level(side: TorchSide) -> None:
@@ -92,13 +91,14 @@ def _take_one_path(side: TorchSide, level: Level) -> bool:
 def _tried(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, ...]]:
     trial = side.examples(0, min(side.n, TRIED_EXAMPLES)) if side.n else side.one_example()
     trial = replace(trial, create_graph=False, shared=type(trial.shared)())
+    trials = [point for point in (trial, disturbed(trial)) if point is not None]
     every = tuple((leaf, "f could not be recorded") for leaf in range(len(side.leaves)))
     best: Level | None = None
     notes: list[str] = []
     steady = False
     for level in ways if side.has_examples else [way for way in ways if not (way.at_once or way.graph)]:
         try:
-            rows = _left_over(trial, level)
+            rows = _left_over(trials, level)
         except OtherOutputsError:
             raise
         except Exception as error:  # f cannot run this way; the next one asks less of it
@@ -116,22 +116,14 @@ def _tried(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, 
     return best, () if best.at_once else tuple(dict.fromkeys(notes))
 
 
-def _left_over(trial: TorchSide, level: Level) -> tuple[tuple[int, str], ...]:
-    """Leaves of which the recorded uses are not all, and why."""
-    seeds = random_seeds(trial, 2)
-    found = found_uses(trial, seeds, level)
-    wrong = dict.fromkeys(mismatched(trial, seeds, found.uses), _BY_ROWS) | found.unread
+def _left_over(trials: Sequence[TorchSide], level: Level) -> tuple[tuple[int, str], ...]:
+    """Leaves of which the recorded uses are not all at some of these points, and why."""
+    wrong: dict[int, str] = {}
+    for trial in trials:
+        seeds = random_seeds(trial, 2)
+        found = found_uses(trial, seeds, level)
+        wrong |= dict.fromkeys(compared(trial, seeds, found.uses).wrong, _BY_ROWS) | found.unread
     return tuple(sorted(wrong.items()))
-
-
-def random_seeds(side: TorchSide, count: int) -> list[torch.Tensor]:
-    """Per output leaf, real random seeds ``(count, *output)`` in its dtype."""
-    generator = torch.Generator().manual_seed(1)
-    shapes = [struct.shape[1:] if side.has_examples else struct.shape for struct in side.outputs]
-    return [
-        torch.randn((count, *shape), generator=generator, dtype=torch.float64).to(side.device, dtype_of(struct))
-        for shape, struct in zip(shapes, side.outputs, strict=True)
-    ]
 
 
 def _size(side: TorchSide, rows: Sequence[tuple[int, Any]]) -> int:

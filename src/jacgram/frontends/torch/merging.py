@@ -49,8 +49,11 @@ class Layout:
                 self.slots[key] = Slot(use, activation, list(use.cotangent.shape[1:]))
 
 
-def merged(layout: Layout, examples: Sequence[Sequence[Use]], device: torch.device | str) -> list[Use]:
-    """Uses of all examples ``(n, …)``, one per slot; cotangents shared in every example are shared."""
+def merged(layout: Layout, examples: Sequence[Sequence[Use]], device: torch.device | str, n_seeds: int) -> list[Use]:
+    """Uses of all examples ``(n, …)`` for so many seeds, one per slot; cotangents shared in every example are shared.
+
+    The number of seeds is that of the call, not of the one that made the layout.
+    """
     keyed = [_keyed(uses) for uses in examples]
     stacks: dict[Any, torch.Tensor] = {}
     result: list[Use] = []
@@ -61,15 +64,10 @@ def merged(layout: Layout, examples: Sequence[Sequence[Use]], device: torch.devi
         if slot.activation is not None:
             activations = [None if use is None else use.activation for use in found]
             activation = _stacked(stacks, activations, slot.activation, slot.use.activation.dtype, device)
-        sizes = [_seeds(cotangents, slot), *slot.cotangent[1:]]
+        sizes = [n_seeds, *slot.cotangent[1:]]
         cotangent = _stacked(stacks, cotangents, sizes, slot.use.cotangent.dtype, device)
         result.append(Use(slot.use.leaf, slot.use.view, slot.use.kind, activation, cotangent))
     return result
-
-
-def _seeds(cotangents: Sequence[torch.Tensor | None], slot: Slot) -> int:
-    """Number of seeds, which is that of the call and not of the one that made the layout."""
-    return next((int(g.shape[1]) for g in cotangents if g is not None), slot.cotangent[0])
 
 
 def _keyed(uses: Sequence[Use]) -> dict[Key, Use]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from jacgram.frontends.torch.callables import named
+from jacgram.frontends.torch.compat import WEIGHT_NORM
 
 
 def _normalised(x: torch.Tensor, axes: Sequence[int], eps: float) -> torch.Tensor:
@@ -73,9 +74,23 @@ def instance_norm(
     return _affine(normal, weight, bias, shape)
 
 
+def weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """What `torch.nn.utils.parametrizations.weight_norm` calls: ``g v / |v|``, of the entries at each place of an axis.
+
+    All of v has one norm where ``dim`` is -1.
+    """
+    axes = [axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim]
+    return v * (g / v.square().sum(axes, keepdim=dim != -1).sqrt())
+
+
 ELEMENTARY: dict[Callable[..., Any], Callable[..., Any]] = {
     function: written_out
-    for name, written_out in (("layer_norm", layer_norm), ("group_norm", group_norm), ("instance_norm", instance_norm))
+    for name, written_out in (
+        ("layer_norm", layer_norm),
+        ("group_norm", group_norm),
+        ("instance_norm", instance_norm),
+        (WEIGHT_NORM, weight_norm),
+    )
     for function in named(name)
     if function is not torch.instance_norm
 }

@@ -41,8 +41,12 @@ def gradients(
     *,
     create_graph: bool = False,
     retain_graph: bool = True,
+    used: set[int] | None = None,
 ) -> Tensors:
-    """`torch.autograd.grad` where outputs may be constants and inputs unused: both give zeros."""
+    """`torch.autograd.grad` where outputs may be constants and inputs unused: both give zeros.
+
+    ``used`` gets the positions of inputs that outputs depend on, whether or not their gradient is zero here.
+    """
     live = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
     if not live:
         return [torch.zeros_like(leaf) for leaf in inputs]
@@ -50,6 +54,8 @@ def gradients(
         [y for y, _ in live], list(inputs), [v for _, v in live],
         create_graph=create_graph, retain_graph=retain_graph or create_graph, allow_unused=True,
     )  # fmt: skip
+    if used is not None:
+        used.update(at for at, grad in enumerate(found) if grad is not None)
     return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(inputs, found, strict=True)]
 
 

@@ -14,9 +14,9 @@ import torch
 
 from jacgram.frontends.torch.calling import Precisions
 from jacgram.frontends.torch.checks import Seen, state_of, tolerance
-from jacgram.frontends.torch.levels import random_seeds
 from jacgram.frontends.torch.products import Tensors, constants, detached, fresh, pullback, pushforward, twice_backward
 from jacgram.frontends.torch.recorder import OpenCalls
+from jacgram.frontends.torch.recording import random_seeds
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide

@@ -39,6 +39,10 @@ _PASSIVE = named(
 """Calls so common, and so harmless, that nothing is looked up for them."""
 
 
+class WrittenWeightError(RuntimeError):
+    """A weight is written in place in a way that calls do not tell; f has to be seen in another way."""
+
+
 class OpenCalls(torch.overrides.TorchFunctionMode):
     """Writes out the calls that PyTorch cannot run, or runs wrongly, under ``vmap`` or in forward mode.
 
@@ -81,7 +85,7 @@ class Recorder(OpenCalls):
     def __init__(
         self, leaves: Sequence[torch.Tensor], n: int, zero: torch.Tensor | None, *, copies: bool, keep_graph: bool
     ) -> None:
-        super().__init__()
+        super().__init__(higher_orders=keep_graph)
         self.tape = Tape(n)
         self.mixed: dict[int, str] = {}
         self._leaves = leaves
@@ -129,6 +133,8 @@ class Recorder(OpenCalls):
             is_written = out is None or any(part is arg for arg in args)
             if is_written and func in COPIES | VIEWS:
                 continue  # nothing to convert: the same tensor came back
+            if is_written:
+                self._refuse_aliases(part, func)
             if part.requires_grad and part.dtype.is_floating_point | part.dtype.is_complex:
                 self._weights[id(part)] = (part, weight.blurred() if is_written else weight)
         return out
@@ -138,6 +144,7 @@ class Recorder(OpenCalls):
     def _use(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         into = args[0] if func in COUNTERPARTS else None
         if into is not None and self._known(into):
+            self._refuse_aliases(into, func)
             del self._weights[id(into)]  # data is written into a weight: no longer one, and the check will tell
             return func(*args, **kwargs)
         call = Call(COUNTERPARTS.get(func, func), args, kwargs, lambda value: id(value) in self._weights)
@@ -150,6 +157,13 @@ class Recorder(OpenCalls):
                 func, args, kwargs, result, f"{name_of(func)} of a weight that is no view of one leaf"
             )
         return result if into is None else into.copy_(result)
+
+    def _refuse_aliases(self, written: torch.Tensor, func: Callable[..., Any]) -> None:
+        """Raise where other weights are views of memory that is written: what they are is no longer known."""
+        memory = _memory(written)
+        every = (tensor for tensor, _ in self._weights.values() if tensor is not written)
+        if any(_memory(tensor) == memory for tensor in every):
+            raise WrittenWeightError(f"{name_of(func)} writes to a weight of which another is a view")
 
     def _by_rule(self, call: Call) -> Used | None:
         rule = RULES.get(call.func)
@@ -196,6 +210,8 @@ class Recorder(OpenCalls):
     ) -> Any:
         """The call with a copy per example of its weights (those in ``which``), which are then data."""
         is_carried = func in CARRIED
+        if _writes(func) and args and self._known(args[0]):
+            raise WrittenWeightError(f"{name_of(func)} writes data into a weight")
 
         def whole(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
@@ -249,6 +265,21 @@ class Recorder(OpenCalls):
             held = activation.expand(self.tape.n, *activation.shape)
         held = held.clone() if self._copies else held
         return held if self._keep_graph else held.detach()
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _writes(func: Callable[..., Any]) -> bool:
+    """Whether a call writes to its first argument."""
+    name = getattr(func, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return (
+        in_place
+        or name == "__setitem__"
+        or (name.startswith("__i") and name not in ("__index__", "__int__", "__invert__"))
+    )
 
 
 def _with_numbers(key: Any) -> Any:

@@ -89,7 +89,9 @@ def found_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level, *, 
         layout.include(found.uses)
     unread = {leaf: why for found in each for leaf, why in found.unread.items()}
     signature = frozenset(found.signature for found in each)
-    return Found(merged(layout, [found.uses for found in each], side.device), signature, unread, each[0].note)
+    return Found(
+        merged(layout, [found.uses for found in each], side.device, len(seeds[0])), signature, unread, each[0].note
+    )
 
 
 def shaped_uses(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
@@ -103,18 +105,23 @@ def shaped_uses(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
         each = [_shaped(one, n_seeds, level, k) for k in range(one.n)]
     for uses in each:
         side.shared.layout.include(uses)
-    return merged(side.shared.layout, each, "meta")
+    return merged(side.shared.layout, each, "meta", n_seeds)
+
+
+def random_seeds(side: TorchSide, count: int) -> list[torch.Tensor]:
+    """Per output leaf, real random seeds ``(count, *output)`` in its dtype."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = [struct.shape[1:] if side.has_examples else struct.shape for struct in side.outputs]
+    return [
+        torch.randn((count, *shape), generator=generator, dtype=torch.float64).to(side.device, dtype_of(struct))
+        for shape, struct in zip(shapes, side.outputs, strict=True)
+    ]
 
 
 def _read_shapes(side: TorchSide, n_seeds: int, level: Level) -> list[Use]:
     """The uses that the graph of a few examples tells, for one seed, as meta tensors for one example and all seeds."""
     few = side.examples(0, min(side.n, 2)) if side.n else side.one_example()
-    seeds = [
-        torch.ones((1, *(struct.shape[1:] if side.has_examples else struct.shape)), dtype=dtype_of(struct)).to(
-            side.device
-        )
-        for struct in side.outputs
-    ]
+    seeds = random_seeds(few, 1)  # which no sum of outputs cancels, as ones do behind a softmax
     shapes: dict[int, torch.Tensor] = {}
 
     def shape(array: torch.Tensor | None, *lead: int) -> torch.Tensor | None:

@@ -7,7 +7,7 @@ Examples with a value that is not finite are left out, for nothing can be compar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,14 +17,28 @@ from jacgram.core.uses import Conv, Einsum, Gather, Identity, Use
 from jacgram.core.views import View
 from jacgram.frontends.torch.calling import Precisions
 from jacgram.frontends.torch.checks import tolerance
-from jacgram.frontends.torch.products import fresh, pullback
+from jacgram.frontends.torch.products import fresh, gradients, pullback_by
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
 
 
-def mismatched(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Use]) -> list[int]:
-    """Leaves whose uses do not add up to an ordinary backward pass.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison says.
+
+    Attributes:
+        wrong: leaves whose uses do not add up.
+        telling: whether every leaf that y depends on has a gradient here. Where one has none, as behind a head of
+            zeros, nothing was compared, and nothing is known of other values.
+    """
+
+    wrong: list[int]
+    telling: bool
+
+
+def compared(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Use]) -> Comparison:
+    """Uses beside an ordinary backward pass.
 
     Args:
         side: f at a point.
@@ -39,9 +53,10 @@ def mismatched(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Us
         weighted = _weighted(uses, weights)
         kept = _finite(side, weighted)
         if not bool(kept.any()):
-            return []
+            return Comparison([], telling=False)
         weighted = weighted if bool(kept.all()) else [_of_examples(use, kept) for use in weighted]
-    expected, allowed = _reference(side, seeds, weights, kept)
+    expected, allowed, used = _reference(side, seeds, weights, kept)
+    telling = all(bool(expected[leaf].any()) for leaf in used)
     sums = [
         torch.zeros(leaf.numel(), dtype=g.dtype, device=g.device) for leaf, g in zip(side.leaves, expected, strict=True)
     ]
@@ -50,7 +65,8 @@ def mismatched(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Us
             _entries(sums[use.leaf], use.view).add_(_summed_rows(use).to(sums[use.leaf].dtype))
         pairs = enumerate(zip(sums, expected, strict=True))
         apart = {leaf: _largest(a - b.reshape(-1)) for leaf, (a, b) in pairs if not _close(a, b.reshape(-1), allowed)}
-        return [leaf for leaf, gap in apart.items() if not gap <= allowed * _uncancelled(weighted, leaf)]
+        wrong = [leaf for leaf, gap in apart.items() if not gap <= allowed * _uncancelled(weighted, leaf)]
+        return Comparison(wrong, telling)
 
 
 def _weighted(uses: Sequence[Use], weights: torch.Tensor) -> list[Use]:
@@ -107,8 +123,8 @@ def _finite(side: TorchSide, weighted: Sequence[Use]) -> torch.Tensor:
 
 def _reference(
     side: TorchSide, seeds: Sequence[torch.Tensor], weights: torch.Tensor, kept: torch.Tensor
-) -> tuple[list[torch.Tensor], float]:
-    """``Jᵀ`` of the weighted seeds by one ordinary backward pass of the examples kept, and the gap allowed."""
+) -> tuple[list[torch.Tensor], float, set[int]]:
+    """``Jᵀ`` of the weighted seeds by one backward pass of the examples kept, the gap allowed, and the leaves used."""
     weights = weights[kept]
     with side.calling():
         leaves = fresh(side.leaves, create_graph=False)
@@ -117,7 +133,9 @@ def _reference(
         cotangents = [torch.einsum("ns,s...->n...", weights.to(seed.dtype), seed) for seed in seeds]
         if not side.has_examples:
             cotangents = [v[0] for v in cotangents]
-        return pullback(outputs, leaves, cotangents), tolerance(side, seen.coarsest)
+        used: set[int] = set()
+        pulled = pullback_by(lambda fitted: gradients(outputs, leaves, fitted, used=used), outputs, leaves, cotangents)
+        return pulled, tolerance(side, seen.coarsest), used
 
 
 def _entries(flat: torch.Tensor, view: View) -> torch.Tensor:

@@ -13,6 +13,7 @@ call sequence and each number of examples and seeds, for PyTorch's batching rule
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,10 +21,11 @@ import torch
 from jacgram.core.uses import Use
 from jacgram.errors import UnsupportedError
 from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.disturbed import disturbed
 from jacgram.frontends.torch.identity import identity_shapes, identity_uses
 from jacgram.frontends.torch.levels import find_level, forget_level
 from jacgram.frontends.torch.recording import Found, Level, found_uses, shaped_uses
-from jacgram.frontends.torch.selfcheck import mismatched
+from jacgram.frontends.torch.selfcheck import Comparison, compared
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
@@ -73,9 +75,10 @@ def _checked_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level) 
     key = state_of(side), level, found.signature, side.n, len(seeds[0])
     if _checked.get(side.program.f, key):
         return found
-    if _wrong(side, seeds, found, level):
+    said = _compared(side, seeds, found, level)
+    if said.wrong:
         found = found_uses(side, seeds, level, looped=True)
-        if wrong := _wrong(side, seeds, found, level):
+        if wrong := _compared(side, seeds, found, level).wrong:
             forget_level(side)
             names = ", ".join(repr(side.paths[leaf]) for leaf in wrong[:3])
             calls = ", ".join(dict.fromkeys(call[0] for call in _calls(found)))
@@ -85,12 +88,24 @@ def _checked_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level) 
                 "use method=Materialize()."
             )
         return found
-    _checked.put(side.program.f, key)
+    if said.telling or _holds_elsewhere(side, seeds, level, found):
+        _checked.put(side.program.f, key)
     return found
 
 
-def _wrong(side: TorchSide, seeds: Sequence[torch.Tensor], found: Found, level: Level) -> list[int]:
-    return [leaf for leaf in mismatched(side, seeds, found.uses) if leaf not in level.skipped]
+def _holds_elsewhere(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level, found: Found) -> bool:
+    """Whether uses at other values were compared, by the same calls, and add up."""
+    other = disturbed(side)
+    if other is None:
+        return False
+    again = found_uses(other, seeds, level)
+    said = _compared(other, seeds, again, level)
+    return again.signature == found.signature and said.telling and not said.wrong
+
+
+def _compared(side: TorchSide, seeds: Sequence[torch.Tensor], found: Found, level: Level) -> Comparison:
+    said = compared(side, seeds, found.uses)
+    return replace(said, wrong=[leaf for leaf in said.wrong if leaf not in level.skipped])
 
 
 def _calls(found: Found) -> list[tuple[str, ...]]:
