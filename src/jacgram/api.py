@@ -179,8 +179,14 @@ def plan(
     pattern: str | None = None,
     method: Method = Auto(),
     memory: int | str | None = None,
+    accumulate: Any = None,
+    by_leaf: bool = False,
 ) -> Plan:
     """What `ntk` (or, without parameters, `gram`) would do for these arguments, and its cost. Nothing is computed.
+
+    Args:
+        f, x1, x2, params: see `ntk` and `gram`.
+        pattern, method, memory, accumulate, by_leaf: see `GramOperator.dense`.
 
     Example:
         >>> import jax.numpy as jnp, jacgram
@@ -189,7 +195,7 @@ def plan(
         (8, 8)
     """
     return _operator(f, x1, x2, params, create_graph=False, with_params=None).plan(
-        pattern, method=method, memory=memory
+        pattern, method=method, memory=memory, accumulate=accumulate, by_leaf=by_leaf
     )
 
 

@@ -1,6 +1,7 @@
 """Both adapters against NumPy: one suite for every primitive."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -182,8 +183,9 @@ def test_figures_of_a_busy_machine_are_kept_for_a_while(xp, tmp_path, monkeypatc
     monkeypatch.setenv("JACGRAM_CACHE", str(tmp_path))
     spent = itertools.count(0.0, 1000.0)
     monkeypatch.setattr(measuring, "others_busy_s", lambda: next(spent))
+    table = ((1.0, 1.0),)
     monkeypatch.setattr(
-        measuring, "measure", lambda xp, name: Device(f"{name}, measured at {next(spent)}", (), (), 1.0)
+        measuring, "measure", lambda xp, name: Device(f"{name}, measured at {next(spent)}", table, table, 1.0)
     )
 
     def figures():
@@ -203,6 +205,39 @@ def test_figures_of_a_busy_machine_are_kept_for_a_while(xp, tmp_path, monkeypatc
     assert third not in (first, second)
     assert figures() == third, "those of a quiet machine are kept for good"
     assert len(list(tmp_path.iterdir())) == 2
+    device.__globals__["_device"].cache_clear()
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", '{"products": []}', '{"copies": [[1, 0]]}', '{"shares": Infinity}'])
+def test_figures_on_disk_that_make_no_sense_are_measured_anew(text, tmp_path, monkeypatch):
+    xp, table = adapter("torch"), ((1.0, 1.0),)
+    good = Device("good", table, table, 1.0)
+    monkeypatch.setenv("JACGRAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(measuring, "measure", lambda xp, name: good)
+    monkeypatch.setattr(measuring, "others_busy_s", lambda: 0.0)
+    device.__globals__["_device"].cache_clear()
+    assert device(xp) == good
+    (path,) = tmp_path.iterdir()
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | json.loads(text)) if text.startswith("{") else text)
+    device.__globals__["_device"].cache_clear()
+    assert device(xp) == good
+    assert json.loads(path.read_text()) == fields
+    device.__globals__["_device"].cache_clear()
+
+
+def test_figures_are_not_kept_where_there_is_no_home(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JACGRAM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(measuring.Path, "home", no_home)
+    good = Device("good", ((1.0, 1.0),), ((1.0, 1.0),), 1.0)
+    monkeypatch.setattr(measuring, "measure", lambda xp, name: good)
+    device.__globals__["_device"].cache_clear()
+    assert cache_folder() is None
+    assert device(adapter("torch")) == good
     device.__globals__["_device"].cache_clear()
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import jacgram
@@ -50,7 +51,10 @@ def _least(f, x1, x2, params, pattern):
     return int(re.search(r"needs (\d+) bytes", str(error.value))[1])
 
 
-@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.Structured(), jacgram.MatrixFree(), jacgram.Materialize()])
+@pytest.mark.parametrize(
+    "method",
+    [jacgram.Auto(), jacgram.Structured(), jacgram.MatrixFree(), jacgram.MatrixFree(block=4), jacgram.Materialize()],
+)
 def test_the_smallest_budget_named_is_enough(method, framework):
     f, params, x = zoo.MODELS["attention"].on(framework, 4)
     with pytest.raises(jacgram.JacgramError, match="Fix: pass memory=") as error:
@@ -58,3 +62,30 @@ def test_the_smallest_budget_named_is_enough(method, framework):
     least = int(re.search(r"needs (\d+) bytes", str(error.value))[1])
     expected = oracle.gram(oracle.jacobian(f, x, params))
     oracle.check(jacgram.ntk(f, x, params=params, method=method, memory=least), expected)
+
+
+@pytest.mark.parametrize(
+    "pattern", [None, "n i, m i -> n m", "n i, m j -> i j", "n i, n j -> n i j", "n i, m j -> n j m i"]
+)
+@pytest.mark.parametrize("method", [jacgram.Structured(), jacgram.MatrixFree(), jacgram.MatrixFree(block=2)], ids=str)
+def test_of_one_side_hermitian_to_the_last_bit_under_any_tiling(method, pattern, framework):
+    if framework == "jax" and (pattern is not None) != isinstance(method, jacgram.MatrixFree):
+        pytest.skip("compiling takes the time: in JAX some, in PyTorch all")
+    f, params, x = zoo.MODELS["dense"].on(framework, 5)
+    expected = oracle.gram(oracle.jacobian(f, x, params), None, pattern)
+    axes = {None: (1, 0, 3, 2), "n i, n j -> n i j": (0, 2, 1), "n i, m j -> n j m i": (2, 3, 0, 1)}.get(
+        pattern, (1, 0)
+    )
+    tilings = set()
+    for memory in (10**7, 20000, 9000, 5000):
+        try:
+            plan = jacgram.plan(f, x, params=params, pattern=pattern, method=method, memory=memory)
+        except jacgram.JacgramError:
+            continue
+        if (plan.tile, plan.seed_block, plan.block) in tilings:
+            continue
+        tilings.add((plan.tile, plan.seed_block, plan.block))
+        found = oracle.to_numpy(jacgram.ntk(f, x, params=params, pattern=pattern, method=method, memory=memory))
+        oracle.check(found, expected)
+        np.testing.assert_array_equal(found, found.transpose(axes))
+    assert tilings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jacgram
-from jacgram.errors import ArgumentError, StructureError
+from jacgram.errors import ArgumentError, BudgetError, StructureError, UnsupportedError
 from kit import oracle, zoo
 from kit.native import array, seeds_problem
 
@@ -293,6 +293,60 @@ class TestBadInput:
         same = (J @ J.T).dense("n i, m i -> n m", plan=plan)
         np.testing.assert_allclose(same, (J @ again.T).dense("n i, m i -> n m"), rtol=1e-9)
 
+    def test_a_plan_whose_tiles_no_triangle_has(self, framework):
+        """Tiles of a sum over examples need not be square; mirrored ones must be."""
+        f, params, x = zoo.MODELS["dense"].on(framework, 5)
+        K = jacgram.Jacobian(f, x, params=params) @ jacgram.Jacobian(f, x, params=params).T
+        plan = K.plan("n i, m j -> i j", method=jacgram.Structured())
+        thin = replace(plan, tile=(1, 2), panels=0)
+        np.testing.assert_allclose(K.dense("n i, m j -> i j", plan=thin), K.dense("n i, m j -> i j"), rtol=1e-9)
+        for pattern in ("n i, m j -> n m i j", "n i, n j -> n i j"):
+            with pytest.raises(ArgumentError, match="or has another pattern"):
+                K.dense(pattern, plan=replace(K.plan(pattern, method=jacgram.Structured()), tile=(1, 2), panels=0))
+
+    def test_a_plan_for_blocks_of_seeds_that_a_pattern_has_not(self, framework):
+        ((J1, _), (J2, _)), _, _ = _jacobians("dense", framework)
+        K = J1 @ J2.T
+        plan = replace(K.plan("n i, m j -> n m", method=jacgram.Structured()), seed_block=(1, 1))
+        with pytest.raises(ArgumentError, match="or has another pattern"):
+            K.dense("n i, m j -> n m", plan=plan)
+
+    def test_a_plan_for_other_shapes_of_the_same_names(self, framework):
+        f, params, x = zoo.MODELS["sequence_output"].on(framework, 3)
+        longer = np.concatenate([oracle.to_numpy(x)] * 4, 1)
+        K, other = (
+            (J := jacgram.Jacobian(f, array(framework, x), params=params)) @ J.T for x in (oracle.to_numpy(x), longer)
+        )
+        pattern = "n ..., m ... -> n m"
+        with pytest.raises(ArgumentError, match="plan was made for arrays of other shapes"):
+            other.dense(pattern, plan=K.plan(pattern))
+
+    def test_a_plan_beside_memory(self, framework):
+        ((J1, _), (J2, _)), _, _ = _jacobians("dense", framework)
+        K = J1 @ J2.T
+        plan = K.plan()
+        assert K.dense(plan=plan, memory=plan.peak_bytes).shape == K.dense().shape
+        with pytest.raises(BudgetError, match=r"plan takes .* and memory=1 allows less"):
+            K.dense(plan=plan, memory=1)
+        with pytest.raises(ArgumentError, match="memory cannot be read from 'much'"):
+            K.dense(plan=plan, memory="much")
+        with pytest.raises(ArgumentError, match="memory must be an int or a str, got list"):
+            K.dense(memory=[1])
+
+    def test_sums_in_another_precision_than_a_method_has(self, framework):
+        x, w = (array(framework, np.ones(shape, np.float32)) for shape in ((2, 3), (3, 2)))
+        J = jacgram.Jacobian(lambda p, x: x @ p, x, params=w)
+        with pytest.raises(
+            UnsupportedError, match=r"MatrixFree\(\) sums within f, in float32, .* Fix: leave accumulate out"
+        ):
+            (J @ J.T).dense(method=jacgram.MatrixFree(), accumulate="float64")
+
+    @pytest.mark.parametrize("plan", ["plan", {}, 3])
+    def test_what_is_no_plan(self, plan, framework):
+        ((J1, _), _), _, _ = _jacobians("dense", framework)
+        with pytest.raises(ArgumentError, match=r"plan must be a Plan or None, got .* Fix: make it with K\.plan"):
+            (J1 @ J1.T).dense(plan=plan)
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -313,5 +367,36 @@ class TestBadInput:
             jacgram.ntk(f, x, params=params, **options)
 
     def test_block_of_no_rows(self):
-        with pytest.raises(ArgumentError, match=r"MatrixFree\(block=…\) must be None or at least 1, got 0"):
-            jacgram.MatrixFree(block=0)
+        for block in (0, 2.5, "a", True):
+            with pytest.raises(
+                ArgumentError, match=r"MatrixFree\(block=…\) must be None or a whole number of at least 1"
+            ):
+                jacgram.MatrixFree(block=block)
+
+
+@pytest.mark.parametrize("pattern", [None, "n i, m j -> i j"])
+@pytest.mark.parametrize("memory", [None, 3000])
+def test_products_summed_in_double_precision_are_planned_and_kept_so(pattern, memory, framework):
+    rng = np.random.default_rng(0)
+    x, w = (array(framework, rng.standard_normal(shape).astype(np.float32)) for shape in ((6, 3), (3, 4)))
+    J = jacgram.Jacobian(lambda p, x: x @ p, x, params=w)
+    K = J @ J.T
+    plan = K.plan(pattern, memory=memory, accumulate="float64")
+    assert plan.dtype == "float64"
+    assert plan.method == "structured"
+    found = K.dense(pattern, plan=plan, accumulate="float64")
+    assert str(found.dtype).removeprefix("torch.") == "float32"
+    found = oracle.to_numpy(found)
+    exact = np.einsum("ni,mi,jk->nmjk", *[oracle.to_numpy(x).astype(np.float64)] * 2, np.eye(4))
+    exact = exact if pattern is None else exact.sum((0, 1))
+    np.testing.assert_array_equal(found, exact.astype(np.float32))
+
+
+@pytest.mark.parametrize("method", [jacgram.Auto(), jacgram.Structured(), jacgram.MatrixFree(), jacgram.Materialize()])
+def test_outputs_of_no_entries(method, framework):
+    x, w = (array(framework, np.ones(shape)) for shape in ((3, 2), (2, 2)))
+    empty = jacgram.ntk(lambda p, x: (x @ p)[:, :0], x, params=w, method=method)
+    assert tuple(empty.shape) == (3, 3, 0, 0)
+    tree = jacgram.ntk(lambda p, x: {"a": x[:, :0], "b": x @ p}, x, params=w, method=method)
+    assert tuple(tree["a"]["b"].shape) == (3, 3, 0, 2)
+    np.testing.assert_allclose(tree["b"]["b"], np.full((3, 3, 1, 1), 2.0) * np.eye(2))

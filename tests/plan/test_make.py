@@ -244,3 +244,19 @@ def test_device_figures_travel_as_json():
 def test_planning_imports_no_framework():
     code = "import sys, jacgram.plan.make; assert not {'jax', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tile", [0, 1]), ("tile", "x"), ("tile", None), ("tile", [1]), ("method", "foo"), ("flops", "a"),
+        ("seed_block", [1, 0]), ("examples", None), ("seconds", "long"), ("dtype", "int32"), ("hermitian", 1),
+        ("notes", [3]), ("condensed", [-1]), ("block", -1), ("shape_key", 7), ("leaves", [3]),
+    ],
+)  # fmt: skip
+def test_a_text_with_values_that_no_plan_has(field, value):
+    text = json.dumps(json.loads(make_plan(fcn(4), Structured(), GIB, TYPICAL).to_json()) | {field: value})
+    with pytest.raises(
+        ArgumentError, match=r"this text is no plan written by Plan\.to_json\(\) .* Fix: make the plan anew"
+    ):
+        Plan.from_json(text)

@@ -112,6 +112,10 @@ class Arrays(ABC):
         """A copy in host memory."""
 
     @abstractmethod
+    def has(self, dtype: str) -> bool:
+        """Whether arrays can be of the dtype of this name."""
+
+    @abstractmethod
     def astype(self, array: Any, dtype: str) -> Any:
         """Cast to the dtype of this name."""
 
@@ -146,10 +150,6 @@ class Arrays(ABC):
     @abstractmethod
     def real(self, array: Any) -> Any:
         """Real part; a real array unchanged."""
-
-    @abstractmethod
-    def flip(self, array: Any, axes: Sequence[int]) -> Any:
-        """Axes reversed."""
 
     @abstractmethod
     def slice(self, array: Any, axis: int, start: Any, size: int) -> Any:
@@ -194,6 +194,10 @@ class Arrays(ABC):
     @abstractmethod
     def when(self, condition: Any, body: Callable[[Any], Any], carry: Any) -> Any:
         """``body(carry)`` where the condition (which may be traced) holds, else ``carry``."""
+
+    @abstractmethod
+    def add(self, total: Any, part: Any) -> Any:
+        """The sum of two arrays of one shape. The total given is no longer to be used."""
 
     @abstractmethod
     def add_block(self, buffer: Any, block: Any, starts: Sequence[Any]) -> Any:

@@ -72,6 +72,9 @@ class JaxArrays(Arrays):
     def to_numpy(self, array: Any) -> Any:
         return np.asarray(array)
 
+    def has(self, dtype: str) -> bool:
+        return str(jax.dtypes.canonicalize_dtype(dtype)) == dtype
+
     def astype(self, array: Any, dtype: str) -> Any:
         return array.astype(dtype)
 
@@ -95,9 +98,6 @@ class JaxArrays(Arrays):
 
     def real(self, array: Any) -> Any:
         return jnp.real(array)
-
-    def flip(self, array: Any, axes: Sequence[int]) -> Any:
-        return jnp.flip(array, tuple(axes)) if axes else array
 
     def slice(self, array: Any, axis: int, start: Any, size: int) -> Any:
         return jax.lax.dynamic_slice_in_dim(array, start, size, axis)
@@ -165,6 +165,9 @@ class JaxArrays(Arrays):
         if isinstance(condition, bool):
             return body(carry) if condition else carry
         return jax.lax.cond(condition, body, lambda unchanged: unchanged, carry)
+
+    def add(self, total: Any, part: Any) -> Any:
+        return total + part
 
     def add_block(self, buffer: Any, block: Any, starts: Sequence[Any]) -> Any:
         if buffer.shape == block.shape:

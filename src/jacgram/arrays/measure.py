@@ -22,6 +22,7 @@ import numpy as np
 
 from jacgram.arrays.base import Arrays
 from jacgram.arrays.host import others_busy_s
+from jacgram.errors import ArgumentError
 from jacgram.plan.device import Device, Table
 
 _VERSION = 14
@@ -40,22 +41,32 @@ def device(xp: Arrays) -> Device:
 
 @lru_cache(maxsize=8)
 def _device(xp: Arrays, name: str) -> Device:
-    path = cache_folder() / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', f'{xp.name} {name}')}-{_VERSION}.json"
+    folder = cache_folder()
+    if folder is None:
+        return _measured(xp, name)
+    path = folder / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', f'{xp.name} {name}')}-{_VERSION}.json"
     provisional = path.with_suffix(".busy.json")
     known = _read(path) or (_read(provisional) if _age_s(provisional) < _PROVISIONAL_S else None)
     if known is None:
         busy_s, start = others_busy_s(), time.perf_counter()
-        known = _in_thread(lambda: best([measure(xp, name) for _ in range(_ROUNDS)]))
+        known = _measured(xp, name)
         share = (others_busy_s() - busy_s) / (time.perf_counter() - start) / (os.cpu_count() or 1)
         _write(path if share <= _DISTURBED else provisional, known)
     return known
 
 
-def cache_folder() -> Path:
-    """Where figures are kept: ``$JACGRAM_CACHE``, or ``jacgram`` in the user's cache folder."""
+def _measured(xp: Arrays, name: str) -> Device:
+    return _in_thread(lambda: best([measure(xp, name) for _ in range(_ROUNDS)]))
+
+
+def cache_folder() -> Path | None:
+    """Where figures are kept: ``$JACGRAM_CACHE``, or ``jacgram`` in the user's cache folder; None without a home."""
     if chosen := os.environ.get("JACGRAM_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jacgram"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jacgram"
+    except RuntimeError:  # as in a container without a user
+        return None
 
 
 def measure(xp: Arrays, name: str) -> Device:
@@ -172,8 +183,8 @@ def _in_thread(work: Callable[[], Device]) -> Device:
 def _read(path: Path) -> Device | None:
     try:
         return Device.from_json(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, ArgumentError):
+        return None  # absent, cut off, or of no sense: measured anew
 
 
 def _age_s(path: Path) -> float:
@@ -188,7 +199,7 @@ def _write(path: Path, figures: Device) -> None:
     """Figures that cannot be kept are measured again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.draft")
+        draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.draft")
         draft.write_text(figures.to_json())
         draft.replace(path)
     except OSError:

@@ -98,6 +98,9 @@ class TorchArrays(Arrays):
     def to_numpy(self, array: Any) -> Any:
         return array.detach().cpu().resolve_conj().numpy()
 
+    def has(self, dtype: str) -> bool:
+        return hasattr(torch, dtype)
+
     def astype(self, array: Any, dtype: str) -> Any:
         return array.to(getattr(torch, dtype))
 
@@ -124,9 +127,6 @@ class TorchArrays(Arrays):
 
     def real(self, array: Any) -> Any:
         return torch.real(array) if array.is_complex() else array
-
-    def flip(self, array: Any, axes: Sequence[int]) -> Any:
-        return torch.flip(array, tuple(axes)) if axes else array
 
     def slice(self, array: Any, axis: int, start: Any, size: int) -> Any:
         return array.narrow(axis, start, size)
@@ -190,6 +190,9 @@ class TorchArrays(Arrays):
 
     def when(self, condition: Any, body: Callable[[Any], Any], carry: Any) -> Any:
         return body(carry) if condition else carry
+
+    def add(self, total: Any, part: Any) -> Any:
+        return total + part if _is_followed(total) or _is_followed(part) else total.add_(part)
 
     def add_block(self, buffer: Any, block: Any, starts: Sequence[Any]) -> Any:
         place = buffer

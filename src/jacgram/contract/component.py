@@ -165,8 +165,8 @@ def accumulate(
     whole = size // chunk
     zeros = xp.zeros(wanted.block_shape, dtype, like)
     starts = [chunk * i for i in range(whole)]
-    total = xp.fold(lambda start, carry: carry + run(start, chunk), zeros, starts)
-    return total + run(whole * chunk, size - whole * chunk) if size % chunk else total
+    total = xp.fold(lambda start, carry: xp.add(carry, run(start, chunk)), zeros, starts)
+    return xp.add(total, run(whole * chunk, size - whole * chunk)) if size % chunk else total
 
 
 def _meet(xp: Arrays, every: Sequence[Labelled], assembly: Assembly, dtype: str) -> list[Labelled]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacgram.arrays import Arrays
-from jacgram.contract.hermitian import symmetrize
+from jacgram.contract.hermitian import adjoint, swapped, symmetrize
 from jacgram.contract.labelled import Labelled, einsum
 from jacgram.contract.loops import over_blocks
 from jacgram.core.dtypes import real_dtype
@@ -66,9 +66,15 @@ class MatrixFreeKernel:
         if self.sides[0].n and self.sides[1].n:
             for output2 in dict.fromkeys(pair.output2 for pair in self.task.pairs):
                 buffers = self._output(output2, buffers)
-        if not self.task.hermitian:
+        if not self.task.hermitian or self._mirrors:
             return buffers
         return symmetrize(self.xp, self.task, buffers, None, conjugate=self.conjugate)
+
+    @property
+    def _mirrors(self) -> bool:
+        """Whether halves of each block and of its adjoint are added, as where every entry comes from one block."""
+        every = (pair.wanted for pair in self.task.pairs)
+        return self.task.triangle and all({*wanted.left, *wanted.right} <= set(wanted.out) for wanted in every)
 
     @property
     def _dtype(self) -> str:
@@ -183,8 +189,19 @@ class MatrixFreeKernel:
             y = self.xp.astype(self.xp.real(y) if self.real_part else y, self._dtype)
             y = self.xp.reshape(y, (count, size, *y.shape[1:]))
             block, starts = self._place(pair.wanted, y, start, m, columns)
-            result[place][position] = self.xp.add_block(result[place][position], block, starts)
+            for at, part, here in self._parts(place, block, starts):
+                result[at][position] = self.xp.add_block(result[at][position], part, here)
         return result
+
+    def _parts(self, place: int, block: Any, starts: list[Any]) -> list[tuple[int, Any, list[Any]]]:
+        """What is added to which pair's result, and where: a block, or half of it and of its adjoint."""
+        if not self._mirrors:
+            return [(place, block, starts)]
+        opposite = self.task.opposite(self.task.pairs[place])
+        order = swapped(self.task, opposite)
+        half = block * 0.5
+        across = adjoint(self.xp, half, order, conjugate=self.conjugate)
+        return [(place, half, starts), (opposite, across, [starts[axis] for axis in order])]
 
     def _place(self, wanted: Wanted, y: Any, start: Any, m: Any, columns: Columns) -> tuple[Any, list[Any]]:
         """The pattern applied to columns ``(examples of side 2, last axis, *y of side 1)``, and where they belong."""

@@ -7,13 +7,13 @@ the budget, their seeds are cut into blocks as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
 from jacgram.contract.factors import apart, factors_of
-from jacgram.contract.hermitian import symmetrize
+from jacgram.contract.hermitian import across, adjoints, halves, symmetrize
 from jacgram.contract.loops import over_blocks
 from jacgram.contract.seeds import SeedBlock
 from jacgram.contract.tile import Tiles
@@ -46,20 +46,16 @@ class StructuredKernel:
 
     def compute(self) -> Results:
         """Per pair of outputs, the kernel; with ``by_leaf``, that of each leaf in turn."""
-        if self.plan.one_tile:
-            results = self._one_tile()
-        else:
+        if not self.plan.one_tile:
             results = self._over_seeds(self._tiles.zeros(self.sides[0].arrays()[0]))
+            if self.task.triangle:
+                return results  # each tile was mirrored when it was made
+        else:
+            results = self._one_tile()
         if not self.task.hermitian:
             return results
-        return symmetrize(self.xp, self.task, results, self._computed_tile, conjugate=self.conjugate)
-
-    @property
-    def _computed_tile(self) -> int | None:
-        """Examples of a tile or panel, where what is below is still zero; None where all was computed."""
-        if self.plan.panels > 1:
-            return panel_size(self.plan.examples[0], self.plan.panels)
-        return self.plan.tile[0] if self.task.triangle and self.plan.tile[0] < self.plan.examples[0] else None
+        panel = panel_size(self.plan.examples[0], self.plan.panels) if self.plan.panels > 1 else None
+        return symmetrize(self.xp, self.task, results, panel, conjugate=self.conjugate)
 
     @property
     def _tiles(self) -> Tiles:
@@ -152,7 +148,10 @@ class StructuredKernel:
         def column(start2: Any, size2: int, carry: Results) -> Results:
             def add(c: Results) -> Results:
                 right = self._factors(1, self._block(1, start2, size2), seeds)
-                return self._add(seeds, c, self._tiles.tile(left, right, seeds, (size1, size2)), start1, start2)
+                blocks = self._tiles.tile(left, right, seeds, (size1, size2))
+                if self.task.triangle:
+                    return self._add_both(seeds, c, blocks, (start1, start2), square=size1 == size2)
+                return self._add(seeds, c, blocks, start1, start2)
 
             return self.xp.when(start2 >= start1, add, carry) if self.task.triangle else add(carry)
 
@@ -166,11 +165,34 @@ class StructuredKernel:
         return self._add(seeds, results, self._tiles.tile(left, right, seeds, (size, size)), start, start)
 
     def _add(self, seeds: SeedBlock, results: Results, blocks: Results, start1: Any, start2: Any) -> Results:
-        def starts(wanted: Wanted) -> list[Any]:
+        return self._added(results, blocks, self._starts(seeds, start1, start2))
+
+    def _add_both(
+        self, seeds: SeedBlock, results: Results, blocks: Results, at: tuple[Any, Any], *, square: bool
+    ) -> Results:
+        """Adds a tile on or above the diagonal, and its adjoint across; only a square one can be on the diagonal."""
+        both = blocks, adjoints(self.xp, self.task, blocks, conjugate=self.conjugate)
+        if square:
+            apart = len(seeds.ranges) > 1
+            both = self.xp.when(at[0] == at[1], lambda pair: halves(*pair, apart=apart), both)
+        starts = self._starts(seeds, *at)
+        return self._added(self._added(results, both[0], starts), both[1], across(self.task, starts))
+
+    def _starts(self, seeds: SeedBlock, start1: Any, start2: Any) -> list[list[Any]]:
+        """Where a tile begins in each pair's result."""
+
+        def of(wanted: Wanted) -> list[Any]:
             own = {wanted.example2: start2, wanted.example1: start1}
             return [own[x] if x in own else seeds.start(x) for x in wanted.out]
 
+        return [of(pair.wanted) for pair in self.task.pairs]
+
+    def _added(self, results: Results, blocks: Results, starts: Sequence[Sequence[Any]]) -> Results:
+        dtype = self._tiles.dtype
         return [
-            [a if b is None else self.xp.add_block(a, b, starts(pair.wanted)) for a, b in zip(old, new, strict=True)]
-            for pair, old, new in zip(self.task.pairs, results, blocks, strict=True)
+            [
+                a if b is None else self.xp.add_block(a, self.xp.astype(b, dtype), at)
+                for a, b in zip(old, new, strict=True)
+            ]
+            for old, new, at in zip(results, blocks, starts, strict=True)
         ]

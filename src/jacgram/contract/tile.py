@@ -40,8 +40,9 @@ class Tiles:
 
     @property
     def dtype(self) -> str:
-        """Dtype of the numbers made."""
-        return real_dtype(self.task.dtype) if self.real_part else self.task.dtype
+        """Dtype of the result while it is made: that of products where it sums several tiles, else its own."""
+        held = self.task.inner_dtype if self.task.added_once and self.task.inner_dtype else self.task.dtype
+        return real_dtype(held) if self.real_part else held
 
     @property
     def copies(self) -> int:

@@ -15,14 +15,14 @@ from jacgram.contract.structured import StructuredKernel
 from jacgram.core.dtypes import accumulation, is_complex, promote, real_dtype
 from jacgram.core.frontend import DescriptionChanged, Frontend, Side, Struct
 from jacgram.core.patterns import Labels
-from jacgram.core.sizes import parse_bytes
-from jacgram.errors import ArgumentError, UnsupportedError
+from jacgram.core.sizes import format_bytes, parse_bytes
+from jacgram.errors import ArgumentError, BudgetError, UnsupportedError
 from jacgram.plan.applying import applies
 from jacgram.plan.condensing import condensed
 from jacgram.plan.device import Device
 from jacgram.plan.make import make_plan
 from jacgram.plan.plan import Plan
-from jacgram.plan.strategies import Auto, Materialize, Method, Structured
+from jacgram.plan.strategies import Auto, Materialize, Method
 from jacgram.plan.task import Pair, SideShapes, Task
 from jacgram.plan.wanted import wanted
 
@@ -92,7 +92,7 @@ def _plan(request: Request, task: Task, method: Method, memory: int | str | None
 
 def figures(request: Request, method: Method) -> Device:
     """The caller's figures of the device, or those measured of the one that the sides' arrays are on."""
-    return (method.device if isinstance(method, Auto | Structured) else None) or device(request.xp)
+    return method.device or device(request.xp)
 
 
 def _rounded(n_bytes: int) -> int:
@@ -122,6 +122,11 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
     """What is to be planned, from shapes alone; with ``recall``, from what earlier sides had (see `Side.describe`)."""
     side1, side2 = request.sides
     dtype = accumulation(request.dtype, request.accumulate)
+    if not request.xp.has(dtype):
+        raise ArgumentError(
+            f"accumulate={request.accumulate!r} asks for sums in {dtype}, which {request.frontend.name} has been told "
+            'not to use. Fix: jax.config.update("jax_enable_x64", True) at the start of the program.'
+        )
     pairs = tuple(
         Pair(l1, l2, wanted(labels, side1.outputs[l1].shape, side2.outputs[l2].shape, examples=side1.has_examples))
         for l1, l2, labels in request.pairs
@@ -129,17 +134,21 @@ def make_task(request: Request, method: Method, *, recall: bool = False) -> Task
     first = _shapes(side1, 1, pairs, method, recall=recall)
     symmetric = request.same and _symmetric(pairs)
     leaves = tuple(zip(side1.paths, side1.variable, strict=True))
+    task = Task(
+        (first, first), pairs, leaves, dtype, symmetric,
+        inner_dtype=request.result_dtype, copies=len(leaves) if request.by_leaf else 1,
+    )  # fmt: skip
     if symmetric:
-        return Task((first, first), pairs, leaves, dtype, symmetric)
+        return task
     if side1.like(side2):
         side2.adopt(side1)
-        alike = Task((first, replace(first, n=side2.n, outputs=side2.outputs)), pairs, leaves, dtype, symmetric)
+        alike = replace(task, sides=(first, replace(first, n=side2.n, outputs=side2.outputs)))
         if alike.same_seeds:
             # Where a function is compiled, sides of other sizes are other programs, each traced by itself.
             may_join = side1.n == side2.n or not request.frontend.compiles
             return replace(alike, joined_bytes=side1.example_bytes + side2.example_bytes if may_join else None)
     second = _shapes(side2, 2, pairs, method, recall=recall)
-    return Task((first, second), pairs, leaves, dtype, symmetric)
+    return replace(task, sides=(first, second))
 
 
 def _symmetric(pairs: tuple[Pair, ...]) -> bool:
@@ -161,6 +170,7 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
 
     ``given`` is a plan made before, in place of one made here.
     """
+    _check_given(given, memory)
     closed = _closed(request)
     if closed is None:
         return _run_eagerly(request, method, memory, given)
@@ -177,6 +187,16 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
     if len(_prepared) > _PREPARED:
         _prepared.popitem(last=False)
     return prepared(arrays)
+
+
+def _check_given(given: object, memory: object) -> None:
+    if given is not None and not isinstance(given, Plan):
+        raise ArgumentError(
+            f"plan must be a Plan or None, got {type(given).__name__}. Fix: make it with K.plan(...), or read it with "
+            "Plan.from_json(text)."
+        )
+    if memory is not None:
+        parse_bytes(memory)  # pyright: ignore[reportArgumentType]
 
 
 def _run_eagerly(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:
@@ -226,12 +246,12 @@ def _kernel(
     side1, side2 = request.sides
     counts = len(side1.arrays())
     _, places = _arrays(request)
-    asked = Materialize() if given is not None and given.method == "materialize" else method
+    asked = method if given is None else Materialize() if given.method == "materialize" else Auto()
     task = make_task(request, asked, recall=recall)
     if given is None:
         plan, task = _plan(request, task, method, memory)
     else:
-        check_plan(given, task)
+        check_plan(given, task, memory)
         plan, task = given, condensed(task, given.condensed, given.pass_blocks)
     make = MatrixFreeKernel if plan.method == "matrix-free" else StructuredKernel
     xp = request.xp
@@ -251,22 +271,48 @@ def _cast(xp: Arrays, array: Any, dtype: str) -> Any:
     return xp.astype(array, dtype if is_complex(str(array.dtype).removeprefix("torch.")) else real_dtype(dtype))
 
 
-def check_plan(plan: Plan, task: Task) -> None:
-    """`ArgumentError` unless a plan was made for a task of these shapes."""
-    examples = tuple(side.n for side in task.sides)
-    expected = len(task.pairs) if plan.method != "matrix-free" else 0
-    if plan.method != "matrix-free" and (plan.hermitian != task.hermitian or (plan.panels > 1 and not task.triangle)):
+def check_plan(plan: Plan, task: Task, memory: int | str | None) -> None:
+    """`ArgumentError` unless a plan was made for a task of these shapes, `BudgetError` unless it fits ``memory``."""
+    if memory is not None and plan.peak_bytes > parse_bytes(memory):
+        raise BudgetError(
+            f"plan takes {format_bytes(plan.peak_bytes)}, and memory={memory!r} allows less. Fix: make the plan with "
+            "K.plan(memory=...), or leave memory out."
+        )
+    _check_sides(plan, task)
+    _check_shapes(plan, task)
+    _check_leaves(plan, task)
+
+
+def _check_sides(plan: Plan, task: Task) -> None:
+    if plan.method == "matrix-free":
+        return
+    square = plan.one_tile or plan.tile[0] == plan.tile[1]
+    first = task.pairs[0].wanted
+    if (
+        plan.hermitian != task.hermitian
+        or (plan.panels > 1 and not task.triangle)
+        or ((task.triangle or first.paired) and not square)
+        or (plan.seed_block != (0, 0) and (len(task.pairs) > 1 or None in first.blocked))
+    ):
         made, found = ("one side with itself" if same else "two sides" for same in (plan.hermitian, task.hermitian))
         raise ArgumentError(
             f"plan was made for {made}, and this kernel is of {found}, or has another pattern. Fix: make the plan with "
             "K.plan(...) of this kernel, with the same pattern."
         )
+
+
+def _check_shapes(plan: Plan, task: Task) -> None:
+    examples = tuple(side.n for side in task.sides)
+    expected = len(task.pairs) if plan.method != "matrix-free" else 0
     if plan.examples != examples or len(plan.leaves) != expected or plan.dtype != task.dtype:
         raise ArgumentError(
             f"plan was made for {plan.examples} examples and {len(plan.leaves)} pairs of outputs in {plan.dtype}, but "
             f"the kernel has {examples} examples and {len(task.pairs)} pairs in {task.dtype}. Fix: make the plan with "
-            "K.plan(...) of this kernel, with the same pattern."
+            "K.plan(...) of this kernel, with the same pattern and accumulate."
         )
+
+
+def _check_leaves(plan: Plan, task: Task) -> None:
     paths = [path for path, _ in task.leaves]
     known = all(leaf < len(paths) for leaf in plan.condensed)
     components = condensed(task, plan.condensed, plan.pass_blocks).components if known else []
@@ -285,3 +331,8 @@ def check_plan(plan: Plan, task: Task) -> None:
                     "give what this kernel asks for. Fix: make the plan with K.plan(...) of this kernel, with the same "
                     "pattern."
                 )
+    if plan.shape_key != task.shape_key:
+        raise ArgumentError(
+            "plan was made for arrays of other shapes, and may take more memory with these. Fix: make the plan with "
+            "K.plan(...) of this kernel."
+        )

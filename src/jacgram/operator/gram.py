@@ -142,8 +142,16 @@ class GramOperator:
         parts = [_nested([[trees[leaf] for trees in row] for row in blocks]) for leaf in range(count)]
         return self._left.sides[0].unflatten_variable(parts)
 
-    def plan(self, pattern: str | None = None, *, method: Method = Auto(), memory: int | str | None = None) -> Plan:
-        """What `dense` would do, and what that would cost; no kernel value is computed.
+    def plan(
+        self,
+        pattern: str | None = None,
+        *,
+        method: Method = Auto(),
+        memory: int | str | None = None,
+        accumulate: Any = None,
+        by_leaf: bool = False,
+    ) -> Plan:
+        """What `dense` would do, and what that would cost; no kernel value is computed. Arguments as for `dense`.
 
         Stacked Jacobians are planned pair by pair: take the plan of each pair instead.
         """
@@ -151,7 +159,7 @@ class GramOperator:
         if more1 or more2:
             raise ArgumentError("plan() of stacked Jacobians: each pair has its own. Fix: plan Ja @ Jb.T by itself.")
         labels = _fitted(pattern, side1.has_examples)
-        request = self._request(side1, side2, labels, None, by_leaf=False)
+        request = self._request(side1, side2, labels, accumulate, by_leaf=by_leaf)
         return plan_request(request, check_method(method), memory)
 
     def write(

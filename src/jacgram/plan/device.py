@@ -13,6 +13,7 @@ from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+from jacgram.errors import ArgumentError
 from jacgram.plan.network import Product
 
 Table = tuple[tuple[float, float], ...]
@@ -58,6 +59,14 @@ class Device:
     views: bool = True
     abreast: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("products", "copies", "sums"):
+            _check_table(name, getattr(self, name), may_be_empty=name == "sums")
+        for name in ("call_s", "reused_bytes", "batched_flops_per_s"):
+            _check_number(name, getattr(self, name), 0.0, inclusive=True)
+        for name in ("overhead", "turns_per_s", "pass_bytes", "shares", "abreast"):
+            _check_number(name, getattr(self, name), 0.0, inclusive=False)
+
     @property
     def flops_per_s(self) -> float:
         """Rate of a large product."""
@@ -89,7 +98,7 @@ class Device:
 
     @staticmethod
     def from_json(text: str) -> Device:
-        """The figures that `to_json` wrote; ValueError, KeyError or TypeError where they are none."""
+        """The figures that `to_json` wrote; ValueError, KeyError, TypeError or ArgumentError where they are none."""
         fields = json.loads(text)
         tables = fields["products"], fields["copies"], fields.get("sums", ())
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
@@ -97,6 +106,31 @@ class Device:
         counts = {key: int(fields[key]) for key in ("shares", "abreast") if key in fields}
         views = bool(fields.get("views", True))
         return Device(str(fields["name"]), products, copies, sums=sums, views=views, **numbers, **counts)
+
+
+def _check_table(name: str, table: object, *, may_be_empty: bool) -> None:
+    rows = table if isinstance(table, tuple) else None
+    right = rows is not None and all(
+        isinstance(row, tuple) and len(row) == 2 and all(_is_number(x) and 0 < x < math.inf for x in row)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        for row in rows
+    )
+    keys = [row[0] for row in rows or ()] if right else []  # pyright: ignore[reportUnknownVariableType]
+    if not right or keys != sorted(keys) or not (keys or may_be_empty):
+        raise ArgumentError(
+            f"Device({name}=...) must be a tuple of pairs (size, rate) by growing size, all of them positive, got "
+            f"{table!r}. Fix: pass for example ((1, 1e9), (1024, 1e11))."
+        )
+
+
+def _check_number(name: str, value: object, least: float, *, inclusive: bool) -> None:
+    if not _is_number(value) or not (least < value or (inclusive and value == least)):  # pyright: ignore[reportOperatorIssue]
+        raise ArgumentError(
+            f"Device({name}=...) must be a number {'of at least' if inclusive else 'above'} {least:g}, got {value!r}."
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")

@@ -59,9 +59,20 @@ def _options(task: Task, method: Method, budget_bytes: int, device: Device) -> l
         case Materialize():
             return [_structured(task, "materialize", budget_bytes, device)]
         case MatrixFree(block=block):
+            if _is_widened(task):
+                raise UnsupportedError(
+                    f"MatrixFree() sums within f, in {task.inner_dtype}, and cannot accumulate in {task.dtype}. Fix: "
+                    "leave accumulate out, pass f its parameters and x in that precision, or use method=Auto()."
+                )
             return [_matrix_free(task, block, budget_bytes, device)]
         case Auto():
-            return [*_structured_options(task, budget_bytes, device), _matrix_free(task, None, budget_bytes, device)]
+            found = _structured_options(task, budget_bytes, device)
+            return found if _is_widened(task) else [*found, _matrix_free(task, None, budget_bytes, device)]
+
+
+def _is_widened(task: Task) -> bool:
+    """Whether products are to be summed in another precision than that of f."""
+    return task.dtype != (task.inner_dtype or task.dtype)
 
 
 def _structured_options(task: Task, budget_bytes: int, device: Device) -> list[Plan]:
@@ -151,18 +162,20 @@ def _tiled(
     whole = all(t >= side.n for side, t in zip(task.sides, tile, strict=True)) and seeds == (0, 0)
     held_bytes = held[0] if task.hermitian and whole else sum(held)
     leaves: list[tuple[LeafPlan, ...]] = []
-    peak, flops, seconds = 0, 0, 0.0
+    made_bytes = _made_bytes(task, tile, seeds, whole=whole)
+    # A tile on the diagonal is added together with its adjoint.
+    peak, flops, seconds = 0 if whole or not task.triangle else 3 * made_bytes, 0, 0.0
     for pair in task.pairs:
         wanted = pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile)
         block = math.prod(wanted.block_shape) * size
-        allowed = max(budget_bytes - held_bytes - 2 * block, 0)
+        allowed = max(budget_bytes - held_bytes - made_bytes - block, 0)
         triangle = Triangle.of(wanted, panels, one=panels > 0 and pair.output1 == pair.output2, blocks=not device.views)
         chosen = tuple(
             _leaf_plan(task, position, component, choose(component, wanted, device, size, allowed, triangle))
             for position, component in enumerate(task.components)
         )
         leaves.append(chosen)
-        peak = max(peak, 2 * block + max((leaf.choice.peak_bytes for leaf in chosen), default=0))
+        peak = max(peak, made_bytes + block + max((leaf.choice.peak_bytes for leaf in chosen), default=0))
         flops += sum(leaf.choice.flops for leaf in chosen)
         seconds += sum(leaf.choice.seconds for leaf in chosen)
     counts = _counts(task, tile, seeds)
@@ -191,7 +204,17 @@ def _tiled(
         notes=tuple(dict.fromkeys(reason for row in leaves for leaf in row for reason in leaf.fallbacks)),
         panels=panels,
         joined=joined,
+        shape_key=task.shape_key,
     )
+
+
+def _made_bytes(task: Task, tile: tuple[int, int], seeds: tuple[int, int], *, whole: bool) -> int:
+    """Bytes of one tile of every pair and copy; where it is the whole result, of the largest array alone."""
+    shapes = (
+        pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile).block_shape for pair in task.pairs
+    )
+    sizes = [math.prod(shape) * itemsize(task.dtype) for shape in shapes]
+    return max(sizes) if whole else task.copies * sum(sizes)
 
 
 _JOINED_BYTES = 16 << 20  # examples and factors of both sides up to which one pass for both is faster than two
@@ -323,9 +346,9 @@ def _refuse_fallbacks(task: Task) -> None:
 def _matrix_free(task: Task, block: int | None, budget_bytes: int, device: Device) -> Plan:
     """Rows of side 2 in blocks, each one backward pass through it and one forward pass through side 1's tiles."""
     side1, side2 = task.sides
-    longest = max(_last_axis(pair.wanted) for pair in task.pairs)
+    longest = max(1, *(_last_axis(pair.wanted) for pair in task.pairs))
     tile = max(side1.n, 1)
-    while tile > 1 and _pushed_bytes(task, tile) > budget_bytes:
+    while tile > 1 and min(block or 1, longest) * _pushed_bytes(task, tile) > budget_bytes:
         tile = _fewer(side1.n, tile)
     per_row = _pushed_bytes(task, tile)
     rows = min(block or max(1, budget_bytes // max(2 * per_row, 1)), longest)
@@ -347,6 +370,7 @@ def _matrix_free(task: Task, block: int | None, budget_bytes: int, device: Devic
         peak_bytes=rows * per_row,
         budget_bytes=budget_bytes,
         dtype=task.dtype,
+        shape_key=task.shape_key,
     )
 
 

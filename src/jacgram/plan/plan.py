@@ -55,6 +55,7 @@ class Plan:
         pass_blocks: how many examples at a time, on side 1 and on side 2; 0 for all.
         panels: panels in which the triangle of one tile is computed; 1 for all of it. 0 for two sides, and for tiles.
         joined: whether one pass makes the factors of both sides, where these differ in their examples alone.
+        shape_key: a digest of the shapes that it was made for.
 
     Example:
         >>> import jax.numpy as jnp, jacgram
@@ -80,6 +81,7 @@ class Plan:
     pass_blocks: tuple[int, int] = (0, 0)
     panels: int = 0
     joined: bool = False
+    shape_key: str = ""
 
     @property
     def one_tile(self) -> bool:
@@ -111,7 +113,8 @@ class Plan:
             if fields.pop("jacgram_plan") != _FORMAT:
                 raise KeyError("jacgram_plan")
             leaves = tuple(tuple(_leaf(leaf) for leaf in pair) for pair in fields.pop("leaves"))
-            return Plan(leaves=leaves, **{name: _frozen(value) for name, value in fields.items()})
+            plan = Plan(leaves=leaves, **{name: _frozen(value) for name, value in fields.items()})
+            return _sensible(plan)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(
                 f"this text is no plan written by Plan.to_json() of this version ({error!r}). Fix: make the plan anew."
@@ -120,6 +123,40 @@ class Plan:
     def with_notes(self, notes: Iterable[str]) -> Plan:
         """The same plan with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+
+def _sensible(plan: Plan) -> Plan:
+    """The plan, or ValueError: no plan has such values."""
+    is_count = lambda x, least=0: type(x) is int and x >= least  # noqa: E731
+    is_pair = lambda x, least=0: type(x) is tuple and len(x) == 2 and all(is_count(y, least) for y in x)  # noqa: E731
+    choices = [leaf.choice for pair in plan.leaves for leaf in pair]
+    right = {
+        "method": plan.method in ("structured", "materialize", "matrix-free"),
+        "examples": is_pair(plan.examples),
+        "tile": is_pair(plan.tile, 1),
+        "seed_block": is_pair(plan.seed_block) and (plan.seed_block == (0, 0) or 0 not in plan.seed_block),
+        "block": is_count(plan.block, int(plan.method == "matrix-free")),
+        "flops": is_count(plan.flops),
+        "seconds": type(plan.seconds) in (int, float) and plan.seconds >= 0,
+        "peak_bytes": is_count(plan.peak_bytes),
+        "budget_bytes": is_count(plan.budget_bytes),
+        "dtype": plan.dtype in ("float32", "float64", "complex64", "complex128"),
+        "notes": all(type(note) is str for note in plan.notes),
+        "condensed": all(is_count(leaf) for leaf in plan.condensed),
+        "pass_blocks": is_pair(plan.pass_blocks),
+        "panels": is_count(plan.panels),
+        "hermitian": type(plan.hermitian) is bool,
+        "joined": type(plan.joined) is bool,
+        "shape_key": type(plan.shape_key) is str,
+        "leaves": all(type(leaf.path) is str and is_count(leaf.component) for pair in plan.leaves for leaf in pair),
+        "choice": all(
+            is_count(c.slice_size, int(c.slice_label is not None)) and is_count(c.parts, 1) and is_count(c.shares, 1)
+            for c in choices
+        ),
+    }
+    if wrong := [name for name, is_right in right.items() if not is_right]:
+        raise ValueError(f"{wrong[0]} has a value that no plan has")
+    return plan
 
 
 def _leaf(fields: dict[str, Any]) -> LeafPlan:

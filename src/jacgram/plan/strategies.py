@@ -31,6 +31,9 @@ class Auto(AbstractMethod):
 
     device: Device | None = None
 
+    def __post_init__(self) -> None:
+        _check_device("Auto", self.device)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,9 @@ class Structured(AbstractMethod):
     strict: bool = False
     device: Device | None = None
 
+    def __post_init__(self) -> None:
+        _check_device("Structured", self.device)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -62,18 +68,24 @@ class MatrixFree(AbstractMethod):
 
     Attributes:
         block: rows at a time; None lets the budget decide.
+        device: figures to plan with, instead of those measured on this machine.
 
     Example:
         >>> import jacgram
         >>> jacgram.MatrixFree(block=4)
-        MatrixFree(block=4)
+        MatrixFree(block=4, device=None)
     """
 
     block: int | None = None
+    device: Device | None = None
 
     def __post_init__(self) -> None:
-        if self.block is not None and (isinstance(self.block, bool) or self.block < 1):
-            raise ArgumentError(f"MatrixFree(block=…) must be None or at least 1, got {self.block!r}.")
+        _check_device("MatrixFree", self.device)
+        is_count = isinstance(self.block, int) and not isinstance(self.block, bool) and self.block >= 1
+        if self.block is not None and not is_count:
+            raise ArgumentError(
+                f"MatrixFree(block=…) must be None or a whole number of at least 1, got {self.block!r}."
+            )
 
 
 @final
@@ -81,11 +93,24 @@ class MatrixFree(AbstractMethod):
 class Materialize(AbstractMethod):
     """Form the rows of both Jacobians, a tile of examples at a time, and multiply them: the textbook way.
 
+    Attributes:
+        device: figures to plan with, instead of those measured on this machine.
+
     Example:
         >>> import jacgram
         >>> jacgram.Materialize()
-        Materialize()
+        Materialize(device=None)
     """
+
+    device: Device | None = None
+
+    def __post_init__(self) -> None:
+        _check_device("Materialize", self.device)
+
+
+def _check_device(name: str, device: object) -> None:
+    if device is not None and not isinstance(device, Device):
+        raise ArgumentError(f"{name}(device=...) must be a jacgram.Device or None, got {device!r}.")
 
 
 Method = Auto | Structured | MatrixFree | Materialize

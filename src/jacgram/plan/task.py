@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,11 +50,6 @@ class SideShapes:
     def seed_total(self) -> int:
         """Seeds of all leaves of y."""
         return sum(self.seed_counts)
-
-    def seed_range(self, output: int) -> tuple[int, int]:
-        """First and last (exclusive) seed of one leaf of y."""
-        start = sum(self.seed_counts[:output])
-        return start, start + self.seed_counts[output]
 
     @cached_property
     def activation_bytes(self) -> int:
@@ -112,6 +108,8 @@ class Task:
         leaves: path and shape of each leaf of the variable.
         dtype: dtype in which products are accumulated.
         hermitian: whether both sides are one and the pattern treats them alike, so that the result is Hermitian.
+        inner_dtype: dtype in which f itself computes, or float32 for a half precision: that of the result.
+        copies: results of each pair: one, or one of each leaf of the variable.
         joined_bytes: bytes of the examples of both sides, where one pass over all of them could make the factors of
             both: they are alike, and their seeds the same. None elsewhere.
     """
@@ -122,6 +120,8 @@ class Task:
     dtype: str
     hermitian: bool
     joined_bytes: int | None = None
+    inner_dtype: str = ""
+    copies: int = 1
 
     @property
     def triangle(self) -> bool:
@@ -156,9 +156,26 @@ class Task:
         return sum(struct_bytes(struct) for _, struct in self.leaves)
 
     @property
-    def result_bytes(self) -> int:
-        """Bytes of the result."""
-        return sum(math.prod(pair.wanted.shape) for pair in self.pairs) * itemsize(self.dtype)
+    def added_once(self) -> bool:
+        """Whether every entry of the result comes from one tile and one block of seeds, and is not a sum of several."""
+        return all({*p.wanted.left, *p.wanted.right} <= set(p.wanted.out) for p in self.pairs)
+
+    @cached_property
+    def shape_key(self) -> str:
+        """A digest of the shapes that are planned for: of examples, outputs, and uses of one example."""
+        shape = lambda struct: None if struct is None else (struct.shape, struct.dtype)  # noqa: E731
+        sides = [
+            (
+                side.n,
+                [shape(output) for output in side.outputs],
+                [
+                    (use.leaf, type(use.kind).__name__, shape(use.activation), shape(use.cotangent))
+                    for use in (side.made_of or side).uses
+                ],
+            )
+            for side in self.sides
+        ]
+        return hashlib.sha256(repr(sides).encode()).hexdigest()[:16]
 
     @cached_property
     def components(self) -> list[Component]:
