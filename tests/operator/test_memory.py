@@ -5,7 +5,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import jacgram
+from jacgram.errors import BudgetError
+from kit.native import array
 
 _SCRIPT = """
 import threading, time, numpy as np, psutil, jacgram
@@ -105,3 +110,33 @@ def test_a_result_beyond_the_budget_is_held_once(side, parts, method, framework)
     result_mib, growth_mib = map(float, made.stdout.split()[-2:])
     assert result_mib > 130
     assert growth_mib < 0.75 * result_mib / (2 if parts == "by leaf" else 1)
+
+
+@pytest.mark.parametrize("method", [jacgram.Structured(), jacgram.MatrixFree()], ids=str)
+def test_what_lies_between_uses_is_planned_for(method, framework):
+    """Scores of attention are neither an activation nor a cotangent of a use, and larger than all that are."""
+    f, softmax = _attention(framework)
+    draw = lambda *shape: array(framework, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    params, x = {name: draw(4, 4) for name in "qkv"}, draw(2, 256, 4)
+    scores = 256 * 256 * 4
+    plan = jacgram.plan(f(softmax), x, params=params, method=method)
+    assert plan.peak_bytes >= scores
+    with pytest.raises(BudgetError, match="the smallest needs"):
+        jacgram.plan(f(softmax), x, params=params, method=method, memory=scores // 2)
+
+
+def _attention(framework):
+    def f(softmax):
+        def of(p, x):
+            scores = (x @ p["q"]) @ (x @ p["k"]).swapaxes(-1, -2)
+            return (softmax(scores, -1) @ (x @ p["v"])).mean(1)
+
+        return of
+
+    if framework == "jax":
+        import jax
+
+        return f, jax.nn.softmax
+    import torch
+
+    return f, torch.softmax

@@ -96,6 +96,10 @@ class Side(Protocol):
         """Bytes of all examples."""
         ...
 
+    def largest_bytes(self, n_seeds: int) -> int:
+        """Bytes of one example's largest array on the way to uses for so many seeds, as `describe` found it."""
+        ...
+
     def arrays(self) -> list[Any]:
         """Every array this side holds (variable, held parameters, examples), to be passed to a compiled function."""
         ...

@@ -162,7 +162,9 @@ def _shapes(side: Side, position: int, pairs: tuple[Pair, ...], method: Method, 
     task = Task((shapes, shapes), pairs, (), "float32", hermitian=False)
     seeds = [Struct(basis.shape, "float32") for basis in task.seeds(position)]
     uses = tuple(side.describe(seeds, structured=not isinstance(method, Materialize), recall=recall))
-    return SideShapes(side.n, side.has_examples, side.outputs, tuple(seed.shape[0] for seed in seeds), uses)
+    counts = tuple(seed.shape[0] for seed in seeds)
+    within = side.largest_bytes(sum(counts))
+    return SideShapes(side.n, side.has_examples, side.outputs, counts, uses, within_bytes=within)
 
 
 def run_request(request: Request, method: Method, memory: int | str | None, given: Plan | None) -> list[list[Any]]:

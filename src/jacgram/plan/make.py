@@ -383,5 +383,7 @@ def _pushed_bytes(task: Task, tile: int) -> int:
     """Bytes of one row on its way: pulled back to the variable, and pushed forward through a tile of side 1."""
     side = task.sides[0]
     outputs = sum(struct_bytes(struct) for struct in side.outputs) // max(side.n, 1)
-    forward = side.cotangent_bytes // max(side.seed_total, 1) + 2 * side.activation_bytes
+    # What lies between uses is there with its tangent.
+    within = 2 * _WORKSPACE * side.within_bytes
+    forward = (side.cotangent_bytes + within) // max(side.seed_total, 1) + 2 * side.activation_bytes
     return 4 * task.variable_bytes + tile * (forward + 4 * outputs)

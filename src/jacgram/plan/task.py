@@ -31,6 +31,7 @@ class SideShapes:
         uses: structured uses of one example, with `Struct` operands.
         made_of: where some leaves are condensed, the side with the uses that their rows are made of; see `condensing`.
         pass_block: examples of one pass where leaves are condensed; 0 elsewhere, where one pass takes all.
+        within_bytes: of one example's largest array within f, for all seeds.
     """
 
     n: int
@@ -40,6 +41,7 @@ class SideShapes:
     uses: tuple[Use, ...]
     made_of: SideShapes | None = None
     pass_block: int = 0
+    within_bytes: int = 0
 
     @property
     def output_axes(self) -> list[tuple[int, ...]]:
@@ -63,8 +65,8 @@ class SideShapes:
 
     @cached_property
     def largest_bytes(self) -> int:
-        """Bytes of one example's largest cotangent."""
-        return max((struct_bytes(use.cotangent) for use in self.uses), default=0)
+        """Bytes of one example's largest cotangent, of a use or of what lies between uses."""
+        return max(self.within_bytes, *(struct_bytes(use.cotangent) for use in self.uses), 0)
 
     @cached_property
     def pass_flops(self) -> int:

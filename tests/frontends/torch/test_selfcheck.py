@@ -196,3 +196,15 @@ def test_a_weight_whose_view_was_written_is_not_what_it_was():
         scale.fill_(factor)
         found = jacgram.ntk(f, x, params=w)
         oracle.check(found, oracle.gram(oracle.jacobian(f, x, w)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("last", [nn.Softmax(-1), nn.LayerNorm(3, elementwise_affine=False)], ids=["softmax", "norm"])
+def test_gradients_that_are_rounding_alone_are_not_told_apart(last, dtype):
+    """Outputs that always add up to the same have a sum without a gradient."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3), last).to(dtype)
+        x = torch.randn(5, 4, dtype=dtype)
+        scale = float(jacgram.ntk(module, x).abs().max())
+        assert float(jacgram.ntk(module, x, pattern="n i, m j -> n m").abs().max()) < 1e-5 * scale

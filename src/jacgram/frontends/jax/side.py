@@ -193,6 +193,11 @@ class JaxSide:
         shapes = jax.eval_shape(operands, batch.activations, batch.cotangents)
         return Recording(found[-1], *([struct_of(array) for array in arrays] for arrays in shapes)).uses()
 
+    def largest_bytes(self, n_seeds: int) -> int:
+        """Bytes of the largest array of one example that the uses last described take to make."""
+        del n_seeds  # which the traced program has
+        return 0 if self.traced is None else self.traced.largest_bytes
+
     def check_examples(self) -> None:
         """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+from jacgram.frontends.jax.fingerprint import sub_jaxprs
 from jacgram.frontends.jax.records import Record, Recording
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TracedUses:
     """A recording's operands as a program of flat arrays: leaves, held arrays, one example, seeds.
 
@@ -48,6 +50,11 @@ class TracedUses:
         """Whether tracing anew with these arrays could only find the same: their types are those it was traced with."""
         return structured == self.structured and [jax.typeof(array) for array in arrays] == self.program.in_avals
 
+    @cached_property
+    def largest_bytes(self) -> int:
+        """Bytes of the largest array that an operation of the program makes, but for what is only spread out."""
+        return _largest_bytes(self.program.jaxpr)
+
     def shapes(self) -> Recording:
         """The recording of a batch of one example, with shapes in place of arrays."""
         return self._recording([jax.ShapeDtypeStruct((1, *out.shape), out.dtype) for out in self.program.out_avals])
@@ -61,3 +68,21 @@ class TracedUses:
 
     def _recording(self, operands: Sequence[Any]) -> Recording:
         return Recording(self.records, list(operands[: self.activations]), list(operands[self.activations :]))
+
+
+_SPREAD = ("broadcast_in_dim", "iota")  # which no compiler lays out by itself
+
+
+def _largest_bytes(jaxpr: Jaxpr) -> int:
+    largest = 0
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            largest = max(largest, *map(_largest_bytes, sub_jaxprs(value)), 0)
+        if equation.primitive.name not in _SPREAD:
+            largest = max(largest, *(_bytes(out.aval) for out in equation.outvars), 0)
+    return largest
+
+
+def _bytes(aval: Any) -> int:
+    """Bytes of an array; none of what is no array."""
+    return getattr(aval, "size", 0) * getattr(getattr(aval, "dtype", None), "itemsize", 0)

@@ -23,9 +23,11 @@ _descriptions = Seen()
 
 def recalled(side: TorchSide, key: Any) -> list[Use] | None:
     """The description that an earlier side of f had for this key, examples of these shapes, and these module modes."""
-    known = _descriptions.get(side.program.f, _place(side, key)) if side.n else None
-    if known is not None:
-        side.shared.recalled[key] = known
+    found = _descriptions.get(side.program.f, _place(side, key)) if side.n else None
+    if found is None:
+        return None
+    known, side.shared.largest_bytes = found
+    side.shared.recalled[key] = known
     return known
 
 
@@ -69,7 +71,7 @@ def _compare(side: TorchSide, uses: list[Use]) -> None:
     for key, described in structured.items():
         place = _place(side, key)
         if _descriptions.get(side.program.f, place) is None:
-            _descriptions.put(side.program.f, place, described)
+            _descriptions.put(side.program.f, place, (described, side.shared.largest_bytes))
 
 
 def _forget(side: TorchSide) -> None:

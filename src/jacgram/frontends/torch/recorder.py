@@ -99,6 +99,12 @@ class Recorder(OpenCalls):
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _PASSIVE:
             return func(*args, **kwargs)
+        out = self._called(func, args, kwargs)
+        if isinstance(out, torch.Tensor) and func not in VIEWS:
+            self.tape.largest_bytes = max(self.tape.largest_bytes, out.numel() * out.element_size())
+        return out
+
+    def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.tape.calls.append((name_of(func), transform_level()))
         tensors = [part for part in flat_arguments((args, kwargs)) if isinstance(part, torch.Tensor)]
         if not any(id(tensor) in self._weights for tensor in tensors) or not torch.is_grad_enabled():

@@ -176,6 +176,7 @@ def _recorded(side: TorchSide, leaves: list[torch.Tensor], level: Level, example
     else:
         recorder = _record_one(side, leaves, example, copies=level.copies)
     side.require_shapes(recorder.tape.outputs)
+    side.shared.largest_bytes = max(side.shared.largest_bytes, recorder.tape.largest_bytes)
     return recorder
 
 

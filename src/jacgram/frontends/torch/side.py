@@ -40,12 +40,14 @@ class Shared:
         described: descriptions by what was asked.
         recalled: those taken over from an earlier side of f, which hold only if the uses say so; see `recalling`.
         level: how uses are found; see `levels`.
+        largest_bytes: of one example's largest array within f, as far as calls tell.
     """
 
     layout: Layout = field(default_factory=Layout)
     described: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
     recalled: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
     level: Level | None = None
+    largest_bytes: int = 0
 
     def forget(self) -> None:
         """Drops all of it."""
@@ -110,6 +112,10 @@ class TorchSide:
     def example_bytes(self) -> int:
         """Bytes of all examples."""
         return sum(leaf.numel() * leaf.element_size() for leaf in self.x)
+
+    def largest_bytes(self, n_seeds: int) -> int:
+        """Bytes of the largest array within f of one example, and of its cotangents for so many seeds."""
+        return self.shared.largest_bytes * max(n_seeds, 1)
 
     def arrays(self) -> list[torch.Tensor]:
         """The variable's leaves and the examples, in this order; what is held fixed stays in f."""

@@ -96,12 +96,14 @@ class Tape:
         outputs: leaves of y, ``(n, *output)``; ``(1, *y)`` where y has no examples.
         calls: every call made, with the number of transforms around it.
         n: number of examples.
+        largest_bytes: of one example's largest array that a call gave.
     """
 
     n: int
     entries: list[Entry] = field(default_factory=list[Entry])
     outputs: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
     calls: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    largest_bytes: int = 0
 
     @property
     def signature(self) -> Any:
