@@ -189,6 +189,20 @@ def test_examples_that_interact(name, n):
         side.check_examples()
 
 
+@pytest.mark.parametrize("head", [0.0, 1.0])
+def test_examples_that_interact_behind_a_head_of_zeros(head):
+    f = lambda p, x: (dense(p, x) - dense(p, x).mean(0)) @ p["v"]
+    with pytest.raises(InteractingExamplesError, match="examples interact"):
+        make(f, params={**PARAMS, "v": jnp.full((3, 2), head)}).check_examples()
+
+
+def test_not_holomorphic_behind_a_head_of_zeros():
+    f = lambda p, x: (x * p["w"].conj()).sum(1) * p["v"]
+    params = {"w": jnp.ones(3, complex), "v": jnp.zeros((), complex)}
+    with pytest.raises(StructureError, match="f is not holomorphic in its complex parameters"):
+        make(f, jnp.ones((2, 3), complex), params).check_examples()
+
+
 def test_examples_that_keep_to_themselves_are_checked_once(monkeypatch):
     side = make()
     side.check_examples()

@@ -16,6 +16,7 @@ import numpy as np
 
 from jacgram.core.frontend import Struct
 from jacgram.errors import InteractingExamplesError, StructureError
+from jacgram.frontends.jax.disturbed import disturbed
 from jacgram.frontends.jax.execute import holds_tracer, run
 from jacgram.frontends.jax.products import pushforward
 from jacgram.frontends.jax.program import output_leaves
@@ -79,11 +80,14 @@ def check_examples(side: JaxSide) -> str:
     key = _key(side)
     if not _examples_seen.has(side.program.f, key):
         few = _spread(side)
-        together, alone = run(_both_ways(few), few.arrays())
-        if holds_tracer(together):  # f closes over some
-            return "unchecked (traced)"
-        for path, a, b in zip(side.output_paths, together, alone, strict=True):
-            _compare(path, np.asarray(a), np.asarray(b), few)
+        for arrays in (few.arrays(), disturbed(few.arrays())):  # what mixes may be multiplied by zero
+            if arrays is None:
+                continue
+            together, alone = run(_both_ways(few), arrays)
+            if holds_tracer(together):  # f closes over some
+                return "unchecked (traced)"
+            for path, a, b in zip(side.output_paths, together, alone, strict=True):
+                _compare(path, np.asarray(a), np.asarray(b), few)
         _examples_seen.add(side.program.f, key)
     return "checked"
 
@@ -171,7 +175,9 @@ def check_holomorphic(side: JaxSide) -> None:
         turned = [1j * t if turn else t for t, turn in zip(given, complex_leaves, strict=True)]
         return tuple(pushforward(held._flat_batch, held.leaves, u) for u in (turned, given))  # type: ignore[return-value]
 
-    for a, b in zip(*run(function, [*_spread(side).arrays(), *tangents]), strict=True):
+    points = [_spread(side).arrays(), disturbed(_spread(side).arrays())]
+    found = [run(function, [*arrays, *tangents]) for arrays in points if arrays is not None]
+    for a, b in (pair for pairs in found for pair in zip(*pairs, strict=True)):
         gap, scale = np.abs(np.asarray(a) - 1j * np.asarray(b)), np.abs(np.asarray(b))
         bound = math.sqrt(_precision(side.outputs, side.variable)) * scale.max(initial=0.0, where=np.isfinite(scale))
         if (gap[np.isfinite(gap)] > bound).any():
