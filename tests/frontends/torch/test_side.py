@@ -453,6 +453,12 @@ def test_non_finite_examples_stay_apart():
     assert np.isnan(rows[1]).any()
 
 
+def test_a_plan_says_that_f_was_run_for_it():
+    for method, is_run in ((jacgram.Structured(), True), (jacgram.Materialize(), False)):
+        plan = jacgram.plan(lambda p, x: torch.tanh(x @ p), X, params=W, method=method)
+        assert ("note: planned by a forward pass of f" in str(plan)) == is_run
+
+
 def test_not_holomorphic_behind_a_head_of_zeros():
     params = {"w": torch.ones(3, dtype=torch.complex128), "v": torch.zeros((), dtype=torch.complex128)}
     made = side(lambda p, x: (x * p["w"].conj()).sum(1) * p["v"], torch.ones(2, 3, dtype=torch.complex128), params)

@@ -253,6 +253,7 @@ class TorchSide:
     def _describe(self, n_seeds: int, *, structured: bool) -> list[Use]:
         if structured:
             found = structured_shapes(self, n_seeds)
+            self.note("planned by a forward pass of f, whose shapes cannot be told without its values")
         else:
             found = identity_shapes(self, n_seeds, dict.fromkeys(range(len(self.leaves)), ASKED))
         structs: dict[int, Struct] = {}
