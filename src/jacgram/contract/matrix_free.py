@@ -73,8 +73,7 @@ class MatrixFreeKernel:
     @property
     def _mirrors(self) -> bool:
         """Whether halves of each block and of its adjoint are added, as where every entry comes from one block."""
-        every = (pair.wanted for pair in self.task.pairs)
-        return self.task.triangle and all({*wanted.left, *wanted.right} <= set(wanted.out) for wanted in every)
+        return self.task.triangle and self.task.added_once
 
     @property
     def _dtype(self) -> str:

@@ -283,6 +283,11 @@ def check_plan(plan: Plan, task: Task, memory: int | str | None) -> None:
     _check_sides(plan, task)
     _check_shapes(plan, task)
     _check_leaves(plan, task)
+    if plan.shape_key != task.shape_key:
+        raise ArgumentError(
+            "plan was made for arrays of other shapes, and may take more memory with these. Fix: make the plan with "
+            "K.plan(...) of this kernel."
+        )
 
 
 def _check_sides(plan: Plan, task: Task) -> None:
@@ -333,8 +338,3 @@ def _check_leaves(plan: Plan, task: Task) -> None:
                     "give what this kernel asks for. Fix: make the plan with K.plan(...) of this kernel, with the same "
                     "pattern."
                 )
-    if plan.shape_key != task.shape_key:
-        raise ArgumentError(
-            "plan was made for arrays of other shapes, and may take more memory with these. Fix: make the plan with "
-            "K.plan(...) of this kernel."
-        )

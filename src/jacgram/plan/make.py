@@ -162,12 +162,12 @@ def _tiled(
     whole = all(t >= side.n for side, t in zip(task.sides, tile, strict=True)) and seeds == (0, 0)
     held_bytes = held[0] if task.hermitian and whole else sum(held)
     leaves: list[tuple[LeafPlan, ...]] = []
-    made_bytes = _made_bytes(task, tile, seeds, whole=whole)
+    every = [p.wanted.with_sizes(_seed_sizes(p.wanted, seeds)).with_examples(*tile) for p in task.pairs]
+    blocks = [math.prod(wanted.block_shape) * size for wanted in every]
+    made_bytes = max(blocks) if whole else task.copies * sum(blocks)  # the whole is the result itself
     # A tile on the diagonal is added together with its adjoint.
     peak, flops, seconds = 0 if whole or not task.triangle else 3 * made_bytes, 0, 0.0
-    for pair in task.pairs:
-        wanted = pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile)
-        block = math.prod(wanted.block_shape) * size
+    for pair, wanted, block in zip(task.pairs, every, blocks, strict=True):
         allowed = max(budget_bytes - held_bytes - made_bytes - block, 0)
         triangle = Triangle.of(wanted, panels, one=panels > 0 and pair.output1 == pair.output2, blocks=not device.views)
         chosen = tuple(
@@ -206,15 +206,6 @@ def _tiled(
         joined=joined,
         shape_key=task.shape_key,
     )
-
-
-def _made_bytes(task: Task, tile: tuple[int, int], seeds: tuple[int, int], *, whole: bool) -> int:
-    """Bytes of one tile of every pair and copy; where it is the whole result, of the largest array alone."""
-    shapes = (
-        pair.wanted.with_sizes(_seed_sizes(pair.wanted, seeds)).with_examples(*tile).block_shape for pair in task.pairs
-    )
-    sizes = [math.prod(shape) * itemsize(task.dtype) for shape in shapes]
-    return max(sizes) if whole else task.copies * sum(sizes)
 
 
 _JOINED_BYTES = 16 << 20  # examples and factors of both sides up to which one pass for both is faster than two

@@ -196,6 +196,15 @@ def test_examples_that_interact_behind_a_head_of_zeros(head):
         make(f, params={**PARAMS, "v": jnp.full((3, 2), head)}).check_examples()
 
 
+def test_examples_are_compared_where_f_holds_at_their_values_alone():
+    f = lambda p, x: jnp.sqrt(x) @ p["w"]
+    x = jnp.full((3, 4), 1e-3).at[0, 0].set(1.0)
+    with jax.debug_nans(True):
+        made = make(f, x)
+        made.check_examples()
+    assert made.checked == "checked"
+
+
 def test_not_holomorphic_behind_a_head_of_zeros():
     f = lambda p, x: (x * p["w"].conj()).sum(1) * p["v"]
     params = {"w": jnp.ones(3, complex), "v": jnp.zeros((), complex)}

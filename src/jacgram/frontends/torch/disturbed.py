@@ -24,6 +24,7 @@ def disturbed(side: TorchSide) -> TorchSide | None:
     try:
         with torch.no_grad(), moved.calling():
             outputs = moved.flat(moved.leaves)
+            moved.require_shapes(outputs if moved.has_examples else [y[None] for y in outputs])
             return moved if any(bool(y.isfinite().any()) for y in outputs) else None
     except Exception:  # f holds at other values than these, and its own are compared in any case
         return None
