@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.labelled import Labelled
+from jacgram.arrays.labelled import Labelled
 from jacgram.contract.panels import in_panels
 from jacgram.contract.steps import Buffers, take_steps
 from jacgram.plan.by_example import arranged, one_example

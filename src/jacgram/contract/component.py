@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 from jacgram.arrays import Arrays
+from jacgram.arrays.labelled import Labelled, Shared, einsum
+from jacgram.arrays.windows import offsets
 from jacgram.contract import operands
 from jacgram.contract.by_example import by_example
 from jacgram.contract.dealing import SHARE, deal
-from jacgram.contract.labelled import Labelled, Shared, einsum
 from jacgram.contract.panels import block_of, in_blocks, in_panels
 from jacgram.contract.rows import Part, side_rows
 from jacgram.contract.steps import Buffers, take_steps
-from jacgram.contract.windows import offsets
 from jacgram.core.uses import Conv, Use
 from jacgram.plan.assembly import Assembly, Stack, assemble
 from jacgram.plan.choice import Choice

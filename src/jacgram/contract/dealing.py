@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.labelled import Labelled
+from jacgram.arrays.labelled import Labelled
 from jacgram.plan.assembly import Assembly
 from jacgram.plan.choice import Choice
 

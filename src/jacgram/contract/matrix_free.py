@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from jacgram.arrays import Arrays
+from jacgram.arrays.labelled import Labelled, einsum
 from jacgram.contract.hermitian import adjoint, swapped, symmetrize
-from jacgram.contract.labelled import Labelled, einsum
 from jacgram.contract.loops import over_blocks
 from jacgram.core.dtypes import real_dtype
 from jacgram.core.frontend import Side

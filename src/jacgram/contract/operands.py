@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.labelled import Labelled, einsum
-from jacgram.contract.windows import at_offset, patches, spread_input
+from jacgram.arrays.labelled import Labelled, einsum
+from jacgram.arrays.windows import at_offset, patches, spread_input
 from jacgram.core.uses import Conv, Use
 from jacgram.plan.assembly import Stack, paired_positions
 from jacgram.plan.factors import Factor

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.labelled import Labelled, Shared
+from jacgram.arrays.labelled import Labelled, Shared
 from jacgram.plan.triangle import Triangle
 from jacgram.plan.wanted import Wanted
 

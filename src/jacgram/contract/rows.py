@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
-from jacgram.contract.labelled import Labelled, einsum
+from jacgram.arrays.labelled import Labelled, einsum
+from jacgram.arrays.windows import at_offset, offsets, patches, spread_input
 from jacgram.contract.loops import collected
-from jacgram.contract.windows import at_offset, offsets, patches, spread_input
 from jacgram.core.uses import Conv, Use
 from jacgram.core.views import View
 from jacgram.plan.factors import Factor

@@ -7,7 +7,7 @@ from typing import Any
 
 from jacgram.arrays import Arrays
 from jacgram.arrays.base import Buffer
-from jacgram.contract.labelled import Labelled, Shared, einsum
+from jacgram.arrays.labelled import Labelled, Shared, einsum
 from jacgram.plan.network import Step
 
 

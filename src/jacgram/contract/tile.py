@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jacgram.arrays import Arrays
+from jacgram.arrays.labelled import Labelled, einsum
 from jacgram.contract.component import Factors, contract
-from jacgram.contract.labelled import Labelled, einsum
 from jacgram.contract.seeds import SeedBlock
 from jacgram.core.dtypes import real_dtype
 from jacgram.core.uses import Use

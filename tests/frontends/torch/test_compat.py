@@ -113,6 +113,29 @@ def test_saved_operands_and_axes_of_nodes():
     assert compat.saved((w.sin() * w.cos()).grad_fn, "other").shape == (2, 3)
 
 
+def test_signed_axes_count_from_the_last():
+    w = torch.ones(2, 3, requires_grad=True)
+    assert compat.signed(compat.saved(w.transpose(-1, 0).grad_fn, "dim0")) == -1
+    assert compat.signed(1) == 1
+
+
+def test_gradient_shape_is_that_of_an_output():
+    w = torch.ones(2, 3, requires_grad=True)
+    assert compat.gradient_shape((w * 2).grad_fn, 0) == (2, 3)
+    assert compat.gradient_shape(w.unbind(1)[2].grad_fn, 2) == (2,)
+    assert compat.gradient_shape((w * 2).grad_fn.next_functions[0][0], 0) == (2, 3)
+
+
+def test_gradients_past_a_node_free_nothing():
+    a, b = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3)
+    node = (a * b).grad_fn
+    for _ in range(2):
+        first, second = compat.gradients_past(node, torch.ones(2, 3))
+        assert torch.equal(first, b)
+        assert second is None
+    assert torch.equal(compat.gradients_past(a.relu().grad_fn, b)[0], b * (a > 0))
+
+
 def test_every_name_here_has_its_test():
     names = [
         name

@@ -6,19 +6,24 @@ rows with respect to the weight are formed, and pulled back to the leaves: exact
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge
 
+from jacgram.arrays.folding import folding
+from jacgram.arrays.torch import TorchArrays
 from jacgram.core.uses import Conv, Einsum, Gather, Identity, Kind, Use
 from jacgram.core.views import View
+from jacgram.frontends.torch.factored import FOLDED, Factored, compact, repeats
 from jacgram.frontends.torch.labels import arranged, fitted
 from jacgram.frontends.torch.tape import Entry, Tape, edge_key
 from jacgram.frontends.torch.weights import Term
 
-Cotangents = dict[tuple[int, int], torch.Tensor]
+Cotangents = dict[tuple[int, int], "torch.Tensor | Factored"]
 """By gradient edge of an output, its cotangent ``(n, s, *inner, *shape)``."""
 
 Pull = Callable[[list[GradientEdge], list[torch.Tensor], list[int]], list[torch.Tensor]]
@@ -30,18 +35,18 @@ def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[i
 
     Uses of one call share their cotangent, the same object.
     """
-    shared: dict[Any, torch.Tensor] = {}
+    shared = _Shared(cotangents, sum(math.prod(y.shape[1:]) for y in tape.outputs))
+    readers = Counter(leaf for entry in tape.entries for leaf in entry.weight.leaves)
     uses: list[Use] = []
     rows: dict[tuple[int, int], tuple[GradientEdge, torch.Tensor]] = {}
     reasons: dict[int, str] = {}
     for entry in tape.entries:
-        cotangent = _arranged_once(shared, entry, cotangents[edge_key(entry.edge)])
         terms = [term for term in entry.weight.terms if term.leaf not in skipped]
-        uses += [_use(entry, term, cotangent, shared) for term in terms]
+        uses += [_use(entry, term, shared, alone=readers[term.leaf] == 1) for term in terms]
         opaque = entry.weight.opaque - skipped
         if opaque and entry.source is not None:
             key = edge_key(entry.source)
-            found = _rows(entry, cotangent)
+            found = _rows(entry, shared.cotangent(entry))
             rows[key] = (entry.source, found if key not in rows else rows[key][1] + found)
             reasons |= dict.fromkeys(opaque, f"{entry.name} of a weight computed from parameters")
     if reasons:
@@ -52,14 +57,52 @@ def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[i
     return uses
 
 
-def _arranged_once(shared: dict[Any, torch.Tensor], entry: Entry, cotangent: torch.Tensor) -> torch.Tensor:
-    key = edge_key(entry.edge), entry.reading.cotangent
-    if key not in shared:
-        shared[key] = arranged(entry, cotangent)
-    return shared[key]
+class _Shared:
+    """Cotangents in the axes that readings speak of, each made once."""
+
+    def __init__(self, cotangents: Cotangents, outputs: int) -> None:
+        self._cotangents = cotangents
+        self._made: dict[Any, torch.Tensor] = {}
+        self.outputs = outputs
+
+    def cotangent(self, entry: Entry, scale: Any = 1) -> torch.Tensor:
+        """``(n, s, …)``, times a number."""
+
+        def make() -> torch.Tensor:
+            if scale != 1:
+                return self.cotangent(entry) * scale
+            found = self._cotangents[edge_key(entry.edge)]
+            return arranged(entry, found.whole(1) if isinstance(found, Factored) else found)
+
+        return self._once((edge_key(entry.edge), entry.reading.cotangent, scale), make)
+
+    def core(self, entry: Entry, kept: tuple[int, ...]) -> torch.Tensor:
+        """``(n, s, …)``, the core alone, along these axes."""
+
+        def make() -> torch.Tensor:
+            value = self.factored(entry)
+            assert value is not None, "there is a core"
+            core = value.core
+            at = tuple(slice(None) if axis in kept else 0 for axis in range(core.ndim - 2))
+            return core[(slice(None), slice(None), *at)]
+
+        return self._once((edge_key(entry.edge), entry.reading.cotangent, "core", kept), make)
+
+    def factored(self, entry: Entry) -> Factored | None:
+        """Core ``(n, s, …)`` and scale ``(n, …)``, where the cotangent is factored."""
+        value = self._cotangents[edge_key(entry.edge)]
+        if not isinstance(value, Factored):
+            return None
+        scale = None if value.scale is None else arranged(entry, value.scale.unsqueeze(1)).squeeze(1)
+        return Factored(arranged(entry, value.core), scale)
+
+    def _once(self, key: Any, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
 
-def _use(entry: Entry, term: Term, cotangent: torch.Tensor, shared: dict[Any, torch.Tensor]) -> Use:
+def _use(entry: Entry, term: Term, shared: _Shared, *, alone: bool) -> Use:
     scale = term.scale * entry.reading.scale
     activation = entry.activation
     kind: Kind = entry.reading.kind
@@ -71,21 +114,42 @@ def _use(entry: Entry, term: Term, cotangent: torch.Tensor, shared: dict[Any, to
         assert labels is not None, "checked when it was recorded"
         view = term.view(labels.dropped)
         activation = _squeezed(activation, labels.kind, labels.squeezed)
-        if isinstance(kind, Identity):
-            return Use(term.leaf, view, kind, None, _scaled(cotangent, scale, shared))
-        kind = labels.kind
-    if activation is None or isinstance(kind, Gather):
-        return Use(term.leaf, view, kind, activation, _scaled(cotangent, scale, shared))
-    return Use(term.leaf, view, kind, activation if scale == 1 else activation * scale, cotangent)
+        kind = kind if isinstance(kind, Identity) else labels.kind
+    if alone and (folded := _folded(entry, view, kind, activation, shared)) is not None:
+        folded_kind, folded_activation, core = folded
+        folded_activation = folded_activation if scale == 1 else folded_activation * scale
+        return Use(term.leaf, view, folded_kind, folded_activation, core)
+    if activation is None or isinstance(kind, Gather | Identity):
+        activation = None if isinstance(kind, Identity) else activation
+        return Use(term.leaf, view, kind, activation, shared.cotangent(entry, scale))
+    return Use(term.leaf, view, kind, activation if scale == 1 else activation * scale, shared.cotangent(entry))
 
 
-def _scaled(cotangent: torch.Tensor, scale: Any, shared: dict[Any, torch.Tensor]) -> torch.Tensor:
-    if scale == 1:
-        return cotangent
-    key = id(cotangent), scale
-    if key not in shared:
-        shared[key] = cotangent * scale
-    return shared[key]
+def _folded(
+    entry: Entry, view: View, kind: Kind, activation: torch.Tensor | None, shared: _Shared
+) -> tuple[Einsum, torch.Tensor, torch.Tensor] | None:
+    """The use with all of its cotangent that has no seeds in its activation, where that makes it smaller."""
+    value = shared.factored(entry)
+    if value is None or (activation is not None and activation.dtype not in FOLDED):
+        return None
+    n, _, *out_shape = value.core.shape
+    scale = torch.ones((n, *(1 for _ in out_shape))) if value.scale is None else compact(value.scale)
+    found = folding(
+        kind,
+        view.shape,
+        None if activation is None else activation.shape[1:],
+        out_shape,
+        repeated=[axis for axis, is_repeated in enumerate(repeats(value.core)[2:]) if is_repeated],
+        scaled=[axis for axis, size in enumerate(scale.shape[1:]) if size != 1],
+        outputs=shared.outputs,
+    )
+    if found is None:
+        return None
+    core = shared.core(entry, found.kept)
+    if core.is_meta:
+        return found.after, core.new_empty((n, *found.shape)), core
+    scale = scale.to(core).expand(n, *scale.shape[1:])
+    return found.after, found.fold(TorchArrays(core.device), activation, scale), core
 
 
 def _squeezed(activation: torch.Tensor | None, kind: Einsum, axes: Sequence[int]) -> torch.Tensor | None:

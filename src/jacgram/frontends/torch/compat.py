@@ -98,3 +98,19 @@ def variable_of(node: torch.autograd.graph.Node) -> torch.Tensor | None:
 def saved(node: torch.autograd.graph.Node, name: str) -> Any:
     """What a node saved under a name; None where it saved nothing, for no gradient needs it."""
     return getattr(node, f"_saved_{name}")
+
+
+def signed(value: int) -> int:
+    """A saved axis or index: PyTorch saves negative ones as large numbers."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+def gradient_shape(node: Any, place: int) -> tuple[int, ...]:
+    """The shape of what a node is to be given for one of its outputs."""
+    return tuple(node._input_metadata[place].shape)
+
+
+def gradients_past(node: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """What a node makes of the gradient of its one output, for each of its inputs; nothing is freed."""
+    found = node(gradient)
+    return found if isinstance(found, tuple) else (found,)

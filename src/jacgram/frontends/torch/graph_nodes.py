@@ -13,7 +13,7 @@ import torch
 from torch.autograd.graph import Node
 
 from jacgram.core.views import View
-from jacgram.frontends.torch.compat import saved, variable_of
+from jacgram.frontends.torch.compat import saved, signed, variable_of
 
 Labels = tuple[str, ...]
 
@@ -150,7 +150,7 @@ _VIEWS: dict[str, Callable[[Node, torch.Tensor], torch.Tensor]] = {
     "TBackward0": lambda _, meta: meta.t(),
     "TransposeBackward0": lambda node, meta: meta.transpose(_axis(node, "dim0"), _axis(node, "dim1")),
     "UnsqueezeBackward0": lambda node, meta: meta.unsqueeze(_axis(node, "dim")),
-    "PermuteBackward0": lambda node, meta: meta.permute([_signed(axis) for axis in saved(node, "dims")]),
+    "PermuteBackward0": lambda node, meta: meta.permute([signed(axis) for axis in saved(node, "dims")]),
     "AliasBackward0": lambda _, meta: meta,
     "CloneBackward0": lambda _, meta: meta,
     "ExpandBackward0": lambda _, meta: meta,  # what reads the weight sees how far it is expanded
@@ -162,12 +162,8 @@ _PARTS = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "Slic
 
 
 def _axis(node: Node, name: str) -> int:
-    """A saved axis: PyTorch saves negative ones as large numbers."""
-    return _signed(int(saved(node, name)))
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
+    """A saved axis."""
+    return signed(int(saved(node, name)))
 
 
 def _read(leaf: int, value: torch.Tensor, meta: torch.Tensor | None, node: Node, position: int) -> GraphReading:

@@ -10,9 +10,9 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from jacgram.core.uses import Use
-from jacgram.frontends.torch.assemble import Cotangents, Pull, uses_of
+from jacgram.frontends.torch.assemble import Pull, uses_of
 from jacgram.frontends.torch.compat import known_loops
-from jacgram.frontends.torch.cotangents import cotangents_of
+from jacgram.frontends.torch.cotangents import cotangents_of, shapes_of
 from jacgram.frontends.torch.graph import graph_uses
 from jacgram.frontends.torch.merging import merged
 from jacgram.frontends.torch.outputs import output_leaves
@@ -140,7 +140,9 @@ def _pulled(
     leaves = fresh(side.leaves, create_graph=side.create_graph)
     recorder = _recorded(side, leaves, level, example)
     tape = recorder.tape
-    cotangents, note = cotangents_of(tape, seeds, leaves, create_graph=side.create_graph, looped=looped)
+    cotangents, note = cotangents_of(
+        tape, seeds, leaves, create_graph=side.create_graph, looped=looped, near=level.at_once
+    )
     pull = _puller(tape, leaves, create_graph=side.create_graph)
     return Found(uses_of(tape, cotangents, pull, level.skipped), tape.signature, recorder.mixed, note)
 
@@ -148,15 +150,8 @@ def _pulled(
 def _shaped(side: TorchSide, n_seeds: int, level: Level, example: int | None) -> list[Use]:
     leaves = fresh(side.leaves, create_graph=False)
     tape = _recorded(side, leaves, level, example).tape
-    is_complex = any(y.is_complex() for y in tape.outputs)
-    cotangents: Cotangents = {}
-    for entry in tape.entries:
-        dtype = entry.output.dtype.to_complex() if is_complex else entry.output.dtype
-        shape = entry.output.shape
-        cotangents.setdefault(
-            edge_key(entry.edge), torch.empty((1, n_seeds, *shape[1:]), dtype=dtype, device="meta")
-        )  # fmt: skip
-    shapes = Tape(tape.n, [_without_values(entry) for entry in tape.entries])
+    cotangents = shapes_of(tape, n_seeds, near=level.at_once and not side.create_graph)
+    shapes = Tape(tape.n, [_without_values(entry) for entry in tape.entries], tape.outputs)
 
     def pull(_: list[GradientEdge], rows: list[torch.Tensor], wanted: list[int]) -> list[torch.Tensor]:
         return [torch.empty((1, n_seeds, *leaves[k].shape), dtype=rows[0].dtype, device="meta") for k in wanted]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from jacgram.frontends.jax.linear.backward import pulled_back
 from jacgram.frontends.jax.linear.branches import walk_cond
+from jacgram.frontends.jax.linear.factored import Factored
 from jacgram.frontends.jax.linear.finish import finish
 from jacgram.frontends.jax.linear.loops import walk_scan
 from jacgram.frontends.jax.linear.tape import Node, Tape, read, tangent
@@ -36,18 +38,16 @@ def structured_recording(fun: Flat, variable: Sequence[Any], seeds: Sequence[Any
     tape = walk.run(closed.jaxpr, constants(closed), inputs)
     known = tape.run_known({})
     cotangents = _cotangents(tape, known, seeds)
-    return finish(tape.uses, cotangents, read(known))
+    outputs = sum(math.prod(seed.shape[1:]) for seed in seeds)
+    return finish(tape.uses, cotangents, read(known), outputs)
 
 
-def _cotangents(tape: Tape, known: dict[Node, Any], seeds: Sequence[Any]) -> list[Any]:
-    """Per tap ``(s, *tap)``: the live pass transposed, for all seeds at once."""
+def _cotangents(tape: Tape, known: dict[Node, Any], seeds: Sequence[Any]) -> list[Factored]:
+    """Per tap its cotangents: the live pass transposed, for all seeds at once."""
 
     def live(taps: list[Any]) -> list[Any]:
         values = tape.run_live(known, {}, taps)
         return [tangent(node, known, values) for node in tape.outputs]
 
     specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in tape.taps]
-    if not specs:
-        return []
-    back = jax.linear_transpose(live, specs)
-    return jax.vmap(lambda seed: back(seed)[0])([jnp.asarray(seed) for seed in seeds])
+    return pulled_back(live, specs, seeds) if specs else []

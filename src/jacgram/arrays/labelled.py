@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jacgram.arrays import Arrays
-from jacgram.arrays.base import Buffer
+from jacgram.arrays.base import Arrays, Buffer
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jacgram.arrays import adapter
-from jacgram.contract.windows import patches
+from jacgram.arrays.windows import patches
 from jacgram.core.uses import Conv
 from kit.native import array
 

@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import Any
 
-from jacgram.arrays import Arrays, Windows
+from jacgram.arrays.base import Arrays, Windows
 from jacgram.core.uses import Conv
 
 

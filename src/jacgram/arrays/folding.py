@@ -1,0 +1,145 @@
+"""Activations that take over what of a cotangent has no seeds.
+
+Near the outputs a cotangent is often a small **core** times a **scale** that is the same for every seed: behind a mean
+over positions ``t``, ``g[n, s, t, k] = core[n, s, k] scale[n, t, k]`` with the derivatives of what lies between, if
+anything does, as the scale. Rows are then
+
+    Σ_t a[n, t, i] g[n, s, t, k] = (Σ_t a[n, t, i] scale[n, t, k]) core[n, s, k],
+
+whose sum over positions is taken once in place of once for each seed: the use is one of fewer positions, or of none,
+with the bracket as its activation and the core as its cotangent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jacgram.arrays.base import Arrays
+from jacgram.arrays.labelled import Labelled, einsum
+from jacgram.arrays.windows import patches
+from jacgram.core.uses import Conv, Einsum, Kind
+
+Labels = tuple[str, ...]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """How one use is folded.
+
+    Attributes:
+        before: what the use is.
+        activation: labels of its activation, of patches where it is a convolution; None where there is none.
+        scale: labels of the scale's axes along which it is not repeated, its axes of other sizes than one.
+        out_shape: sizes of the cotangent's axes after examples and seeds.
+        kept: the axes of these that the core keeps.
+        count: positions of which neither activation nor scale knows.
+        after: what the use becomes.
+        shape: sizes of its activation's axes after the examples.
+    """
+
+    before: Kind
+    activation: Labels | None
+    scale: Labels
+    out_shape: Shape
+    kept: tuple[int, ...]
+    count: int
+    after: Einsum
+    shape: Shape
+
+    def fold(self, xp: Arrays, activation: Any, scale: Any) -> Any:
+        """The use's new activation ``(n, …)``.
+
+        Args:
+            xp: the arrays.
+            activation: what it was, ``(n, …)`` or None.
+            scale: ``(n, …)``, of the cotangent's axes, of size one where it is repeated.
+        """
+        assert self.after.activation is not None
+        out = ("n", *self.after.activation)
+        scale = xp.reshape(scale * self.count, (scale.shape[0], *(size for size in scale.shape[1:] if size != 1)))
+        factor = Labelled(("n", *self.scale), scale)
+        if self.activation is None:
+            return einsum(xp, out, factor).array
+        if isinstance(self.before, Conv):
+            activation = patches(xp, self.before, activation, self.out_shape[:-1])
+        return _product(xp, out, Labelled(("n", *self.activation), activation), factor)
+
+
+def folding(
+    kind: Kind,
+    view_shape: Sequence[int],
+    activation_shape: Sequence[int] | None,
+    out_shape: Sequence[int],
+    *,
+    repeated: Collection[int],
+    scaled: Collection[int],
+    outputs: int,
+) -> Folding | None:
+    """How to fold a use whose cotangent is a core, repeated along some axes, times a scale; None where nothing is won.
+
+    Activations grow no larger than the cotangents of all outputs that they take over from.
+
+    Args:
+        kind: what the use is.
+        view_shape: sizes of the weight's axes.
+        activation_shape: sizes of the activation's axes after the examples, or None.
+        out_shape: sizes of the cotangent's axes after examples and seeds.
+        repeated: axes of the cotangent along which the core is repeated.
+        scaled: axes of the cotangent along which the scale is not; none of them is of size one.
+        outputs: entries of one example's outputs.
+    """
+    named = _named(kind)
+    if named is None:
+        return None
+    activation, cotangent, weight = named
+    gone = {x for axis, x in enumerate(cotangent) if axis in repeated and x not in weight}
+    if not gone:
+        return None
+    gone |= {x for x, size in zip(cotangent, out_shape, strict=True) if size == 1 and x not in weight}
+    if isinstance(kind, Conv) and not gone.issuperset(cotangent[:-1]):
+        return None
+    scale = tuple(x for axis, x in enumerate(cotangent) if axis in scaled)
+    known = (*(activation or ()), *scale)
+    left = tuple(x for x in dict.fromkeys(known) if x not in gone)
+    sizes = _sizes(kind, activation_shape) | dict(zip(weight, view_shape, strict=True))
+    sizes |= dict(zip(cotangent, out_shape, strict=True))
+    shape = tuple(sizes[x] for x in left)
+    if math.prod(shape) > max(math.prod(activation_shape or ()), outputs * math.prod(out_shape)):
+        return None
+    kept = tuple(axis for axis, x in enumerate(cotangent) if x not in gone)
+    count = math.prod(sizes[x] for x in gone if x not in known)
+    after = Einsum(left, tuple(cotangent[axis] for axis in kept), weight)
+    return Folding(kind, activation, scale, tuple(out_shape), kept, count, after, shape)
+
+
+def _named(kind: Kind) -> tuple[Labels | None, Labels, Labels] | None:
+    """Labels of activation, cotangent and weight; None of kinds that are not folded."""
+    match kind:
+        case Einsum(activation, cotangent, weight):
+            return activation, cotangent, weight
+        case Conv(window, groups=1):
+            t = tuple(f"t{axis}" for axis in range(len(window)))
+            d = tuple(f"d{axis}" for axis in range(len(window)))
+            return (*t, *d, "i"), (*t, "k"), (*d, "i", "k")
+        case _:
+            return None
+
+
+def _sizes(kind: Kind, activation_shape: Sequence[int] | None) -> dict[str, int]:
+    """Sizes of the activation's labels that its shape tells; patches are told by weight and cotangent."""
+    if isinstance(kind, Einsum) and kind.activation is not None and activation_shape is not None:
+        return dict(zip(kind.activation, activation_shape, strict=True))
+    return {}
+
+
+def _product(xp: Arrays, out: Labels, left: Labelled, right: Labelled) -> Any:
+    """The einsum of two arrays; what one of them alone has and the result has not is summed first."""
+    parts = [
+        einsum(xp, tuple(x for x in one.labels if x in out or x in other.labels), one)
+        for one, other in ((left, right), (right, left))
+    ]
+    return einsum(xp, out, *parts).array

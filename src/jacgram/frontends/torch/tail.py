@@ -1,0 +1,118 @@
+"""The way back from the outputs, for as far as cotangents are `Factored`.
+
+It goes from node to node of autograd's graph. What meets a node without a rule goes on from there as autograd has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.autograd.graph import GradientEdge, Node
+
+from jacgram.frontends.torch.factored import Factored
+from jacgram.frontends.torch.tail_rules import RULES, Step
+from jacgram.frontends.torch.tape import edge_key
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How far cotangents stay small.
+
+    Attributes:
+        found: by `edge_key`, those of the edges asked for that were come to.
+        starts: whence autograd goes on to the others, and with which cotangents.
+    """
+
+    found: dict[tuple[int, int], Factored]
+    starts: list[tuple[GradientEdge, Factored]]
+
+
+def tail_of(starts: Sequence[tuple[GradientEdge, Factored]], edges: Sequence[GradientEdge]) -> Tail:
+    """Cotangents ``(s, *shape)`` of edges that are not far from these, whose own are given."""
+    way = _Way([edge.node for edge, _ in starts], edges)
+    for edge, value in starts:
+        way.bring(edge.node, edge.output_nr, value)
+    with torch.no_grad():
+        return way.walked()
+
+
+class _Way:
+    """Cotangents on their way from node to node."""
+
+    def __init__(self, roots: Sequence[Node], edges: Sequence[GradientEdge]) -> None:
+        self._order = _consumers_first(roots)  # which keeps them alive
+        self._wanted = {edge_key(edge) for edge in edges}
+        tapped = {node for node, _ in self._wanted}
+        self._leading: set[int] = set()  # nodes that lead to an edge asked for
+        for node in reversed(self._order):
+            if id(node) in tapped or any(id(parent) in self._leading for parent, _ in node.next_functions):
+                self._leading.add(id(node))
+        self._brought: dict[int, list[tuple[int, Factored]]] = {}
+        self._left: set[int] = set()  # nodes that autograd brings something to
+        self._tail = Tail({}, [])
+
+    def bring(self, node: Node, place: int, value: Factored) -> None:
+        """One cotangent more for an output of a node."""
+        self._brought.setdefault(id(node), []).append((place, value))
+
+    def walked(self) -> Tail:
+        """Every node in turn."""
+        for node in self._order:
+            brought = self._brought.pop(id(node), [])
+            if id(node) not in self._leading or not (brought or id(node) in self._left):
+                continue
+            if id(node) in self._left or not self._passed(node, brought):
+                self._tail.starts.extend((GradientEdge(node, place), value) for place, value in _summed(brought))
+                self._left |= {id(parent) for parent, _ in node.next_functions}
+        return self._tail
+
+    def _passed(self, node: Node, brought: Sequence[tuple[int, Factored]]) -> bool:
+        """Whether what was brought has been found, and what follows from it brought to the nodes before."""
+        if any(place for place, _ in brought):
+            return False
+        value = brought[0][1]
+        for _, other in brought[1:]:
+            total = value.plus(other)
+            if total is None:
+                return False
+            value = total
+        wanted = [id(parent) in self._leading for parent, _ in node.next_functions]
+        rule = RULES.get(node.name())
+        parts = [] if not any(wanted) else None if rule is None else rule(Step(node, value, wanted))
+        if parts is None:
+            return False
+        if (id(node), 0) in self._wanted:
+            self._tail.found[id(node), 0] = value
+        for (parent, place), part in zip(node.next_functions, parts, strict=False):
+            if parent is not None and part is not None and id(parent) in self._leading:
+                self.bring(parent, place, part)
+        return True
+
+
+def _summed(brought: Sequence[tuple[int, Factored]]) -> list[tuple[int, Factored]]:
+    """One cotangent for each output."""
+    found: dict[int, Factored] = {}
+    for place, value in brought:
+        if place in found:
+            before = found[place]
+            value = before.plus(value) or Factored(before.whole() + value.whole())
+        found[place] = value
+    return list(found.items())
+
+
+def _consumers_first(roots: Sequence[Node]) -> list[Node]:
+    """All nodes that lead to these, each behind those that it leads to."""
+    done: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
+    while stack:
+        node, is_left = stack.pop()
+        if is_left:
+            done.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack += [(parent, False) for parent, _ in node.next_functions if parent is not None]
+    return done[::-1]

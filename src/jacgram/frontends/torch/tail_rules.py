@@ -1,0 +1,221 @@
+"""Nodes of autograd's graph past which a cotangent stays a small core times a scale.
+
+Sums over axes leave the core as it is, entrywise functions go to the scale, products with matrices to the core alone.
+Each rule gives None where it does not hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.autograd.graph import Node
+
+from jacgram.arrays.regrouping import regrouped
+from jacgram.frontends.torch.compat import gradient_shape, gradients_past, saved, signed
+from jacgram.frontends.torch.factored import Factored, compact
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A node, and the cotangent of its one output.
+
+    Attributes:
+        node: the node.
+        value: its cotangent.
+        wanted: of which inputs the cotangents are wanted; of one at least.
+    """
+
+    node: Node
+    value: Factored
+    wanted: Sequence[bool]
+
+    @property
+    def shape(self) -> Shape:
+        """The output's."""
+        return tuple(self.value.core.shape[1:])
+
+    def source_shape(self, place: int = 0) -> Shape:
+        """An input's."""
+        return gradient_shape(*self.node.next_functions[place])
+
+    def axis(self, name: str, rank: int) -> int:
+        """A saved axis, from the first."""
+        return signed(saved(self.node, name)) % rank
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether no input is repeated to the shape of the output."""
+        return all(self.source_shape(place) == self.shape for place, wanted in enumerate(self.wanted) if wanted)
+
+
+Parts = Sequence["Factored | None"]
+
+
+def _as_it_is(step: Step) -> Parts | None:
+    return [step.value]
+
+
+def _sum_of_two(step: Step) -> Parts | None:
+    """``a + alpha b`` and ``a - alpha b``."""
+    factor = saved(step.node, "alpha") * (-1 if step.node.name() == "SubBackward0" else 1)
+    if not step.keeps_shape:
+        return None
+    return [step.value, step.value if factor == 1 else step.value.times(_filled(step, factor, step.shape))]
+
+
+def _entrywise(step: Step) -> Parts | None:
+    """A function of each entry by itself: its node is given the scale."""
+    if not step.keeps_shape:
+        return None
+    scale, core = step.value.scale, step.value.core
+    parts = gradients_past(step.node, core.new_ones(step.shape) if scale is None else scale.contiguous())
+    scales = [part if wanted else None for part, wanted in zip(parts, step.wanted, strict=True)]
+    return [None if part is None else Factored(core, part.expand(step.shape)) for part in scales]
+
+
+def _multiplied(step: Step) -> Parts | None:
+    """``a * b``, as much repeated as the other operand is."""
+    names = zip(("other", "self"), step.wanted, strict=True)
+    return _times(step, [saved(step.node, name) if wanted else None for name, wanted in names])
+
+
+def _divided(step: Step) -> Parts | None:
+    """``a / b``, likewise where b is not wanted."""
+    if step.wanted[1]:
+        return _entrywise(step)
+    divisor = saved(step.node, "other")
+    return _times(step, [None if divisor is None else divisor.detach().to(step.value.core.dtype).reciprocal(), None])
+
+
+def _times(step: Step, factors: Sequence[torch.Tensor | None]) -> Parts | None:
+    missing = any(wanted and factor is None for wanted, factor in zip(step.wanted, factors, strict=True))
+    if missing or not step.keeps_shape:
+        return None
+    dtype, value = step.value.core.dtype, step.value
+    return [None if f is None else value.times(f.detach().to(dtype).expand(step.shape)) for f in factors]
+
+
+def _reshaped(step: Step) -> Parts | None:
+    shape = step.source_shape()
+    if not math.prod(shape):
+        return None
+
+    def reshaped(tensor: torch.Tensor, lead: int) -> torch.Tensor:
+        small, new = compact(tensor), (*tensor.shape[:lead], *shape)
+        sizes = regrouped(small.shape, tensor.shape, new)
+        assert sizes is not None, "no axis is empty"
+        return small.expand(sizes[0]).reshape(sizes[1]).expand(new)
+
+    return [step.value.both(reshaped)]
+
+
+def _transposed(step: Step) -> Parts | None:
+    one, two = (step.axis(name, len(step.shape)) for name in ("dim0", "dim1"))
+    return [step.value.both(lambda tensor, lead: tensor.transpose(lead + one, lead + two))]
+
+
+def _turned(step: Step) -> Parts | None:
+    """``a.t()``, of two axes."""
+    return [step.value.both(lambda tensor, lead: tensor.transpose(lead, lead + 1))] if len(step.shape) == 2 else None
+
+
+def _permuted(step: Step) -> Parts | None:
+    order = [signed(axis) % len(step.shape) for axis in saved(step.node, "dims")]
+    back = [order.index(axis) for axis in range(len(order))]
+    return [step.value.both(lambda tensor, lead: tensor.permute(*range(lead), *(lead + axis for axis in back)))]
+
+
+def _summed_over(step: Step) -> Parts | None:
+    """Sums and means over axes: repeated along them."""
+    shape, keeps = step.source_shape(), saved(step.node, "keepdim")
+    axes = sorted(signed(axis) % len(shape) for axis in saved(step.node, "dim") or range(len(shape)))
+
+    def spread(tensor: torch.Tensor, lead: int) -> torch.Tensor:
+        for axis in () if keeps else axes:
+            tensor = tensor.unsqueeze(lead + axis)
+        return tensor.expand(*tensor.shape[:lead], *shape)
+
+    found = step.value.both(spread)
+    if step.node.name() == "SumBackward1":
+        return [found]
+    return [found.times(_filled(step, 1 / max(math.prod(shape[axis] for axis in axes), 1), shape))]
+
+
+def _one_of_many(step: Step) -> Parts | None:
+    """One position: every position, times one there and zero elsewhere."""
+    shape, is_slice = step.source_shape(), step.node.name() == "SliceBackward0"
+    if is_slice and step.shape == shape:
+        return [step.value]
+    axis = step.axis("dim", len(shape))
+    if is_slice and step.shape[axis] != 1:
+        return None
+    at = step.axis("start" if is_slice else "index", shape[axis])
+    kept = (torch.arange(shape[axis], device=step.value.core.device) == at).to(step.value.core.dtype)
+
+    def spread(tensor: torch.Tensor, lead: int) -> torch.Tensor:
+        tensor = tensor if is_slice else tensor.unsqueeze(lead + axis)
+        return tensor.expand(*tensor.shape[:lead], *shape)
+
+    return [step.value.both(spread).times(kept.reshape(-1, *(1,) * (len(shape) - 1 - axis)).expand(shape))]
+
+
+def _matrix_product(step: Step) -> Parts | None:
+    """``a @ b`` of matrices, one of which is wanted, summed over an axis that the core alone has."""
+    first = len(step.wanted) - 2  # addmm has a summand ahead of them
+    if sum(step.wanted) != 1 or not any(step.wanted[first:]) or (first and saved(step.node, "alpha") != 1):
+        return None
+    is_left = step.wanted[first]
+    summed = 1 if is_left else 0
+    core, scale = compact(step.value.core), step.value.scale
+    if core.shape[1 + summed] != step.shape[summed] or (scale is not None and compact(scale).shape[summed] != 1):
+        return None
+    other = saved(step.node, "mat2" if is_left else "mat1" if first else "self")
+    shape = step.source_shape(first if is_left else first + 1)
+    product = (core @ other.t() if is_left else other.t() @ core).expand(-1, *shape)
+    found = Factored(product, None if scale is None else scale.narrow(summed, 0, 1).expand(shape))
+    return [found if wanted else None for wanted in step.wanted]
+
+
+def _filled(step: Step, value: float, shape: Shape) -> torch.Tensor:
+    return step.value.core.new_full((), value).expand(shape)
+
+
+_ENTRYWISE = (
+    "Abs", "Celu", "Cos", "Elu", "Erf", "Exp", "Gelu", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyRelu",
+    "Log", "LogSigmoid", "MaskedFill", "Mish", "Neg", "Pow", "Relu", "Sigmoid", "Silu", "Sin", "Softplus",
+    "Sqrt", "Tanh",
+)  # fmt: skip
+
+Rule = Callable[[Step], "Parts | None"]
+
+RULES: dict[str, Rule] = {
+    "AddBackward0": _sum_of_two,
+    "AddmmBackward0": _matrix_product,
+    "AliasBackward0": _as_it_is,
+    "CloneBackward0": _as_it_is,
+    "DivBackward0": _divided,
+    "MeanBackward1": _summed_over,
+    "MmBackward0": _matrix_product,
+    "MulBackward0": _multiplied,
+    "PermuteBackward0": _permuted,
+    "ReshapeAliasBackward0": _reshaped,
+    "SelectBackward0": _one_of_many,
+    "SliceBackward0": _one_of_many,
+    "SqueezeBackward0": _reshaped,
+    "SqueezeBackward1": _reshaped,
+    "SqueezeBackward2": _reshaped,
+    "SubBackward0": _sum_of_two,
+    "SumBackward1": _summed_over,
+    "TBackward0": _turned,
+    "TransposeBackward0": _transposed,
+    "UnsafeViewBackward0": _reshaped,
+    "UnsqueezeBackward0": _reshaped,
+    "ViewBackward0": _reshaped,
+    **{f"{name}Backward0": _entrywise for name in _ENTRYWISE},
+}
+"""By name of a node: from its cotangent to those of its inputs."""
