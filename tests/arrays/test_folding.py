@@ -16,18 +16,18 @@ N, S, T, U, D, K = 3, 4, 5, 2, 6, 7
 # repeated, labels of the activation that the use comes to have
 CASES = {
     "mean of a dense layer": (Einsum(("t", "i"), ("t", "k"), ("i", "k")), (D, K), (T, D), (T, K), {1}, set(), "i"),
-    "entrywise, then a mean": (Einsum(("t", "i"), ("t", "k"), ("i", "k")), (D, K), (T, D), (T, K), {1}, {0, 1}, "ik"),
+    "entrywise, then a mean": (Einsum(("t", "i"), ("t", "k"), ("i", "k")), (D, K), (T, D), (T, K), {1}, {0, 1}, "ki"),
     "one position": (Einsum(("t", "i"), ("t", "k"), ("k", "i")), (K, D), (T, D), (T, K), {1}, {0}, "i"),
     "a bias": (Einsum(None, ("t", "k"), ("k",)), (K,), None, (T, K), {1}, set(), ""),
     "a scaled bias": (Einsum(None, ("t", "k"), ("k",)), (K,), None, (T, K), {1}, {0, 1}, "k"),
     "a norm": (Einsum(("t", "k"), ("t", "k"), ("k",)), (K,), (T, K), (T, K), {1}, {0, 1}, "k"),
     "one mean of two": (Einsum(("t", "u", "i"), ("t", "u", "k"), ("i", "k")), (D, K), (T, U, D), (T, U, K), {0, 2},
                         {1}, "ti"),
-    "features repeated": (Einsum(("t", "i"), ("t", "k"), ("i", "k")), (D, K), (T, D), (T, K), set(), {1}, "ik"),
+    "features repeated": (Einsum(("t", "i"), ("t", "k"), ("i", "k")), (D, K), (T, D), (T, K), set(), {1}, "ki"),
     "an activation without positions": (Einsum(("i",), ("t", "k"), ("i", "k")), (D, K), (D,), (T, K), {1}, {0}, "i"),
     "a sum over the activation's own": (Einsum(("t", "v", "i"), ("t", "k"), ("i", "k")), (D, K), (T, U, D), (T, K),
                                         {1}, {0}, "vi"),
-    "a convolution": (Conv((3,), (2,), ((1, 1),), (1,), (1,), 1), (3, D, K), (9, D), (T, K), {1}, {0, 1}, "d0 i k"),
+    "a convolution": (Conv((3,), (2,), ((1, 1),), (1,), (1,), 1), (3, D, K), (9, D), (T, K), {1}, {0, 1}, "k d0 i"),
     "a convolution's mean": (Conv((2, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1), 1), (2, 1, D, K), (T + 1, U, D),
                              (T, U, K), {2}, set(), "d0 d1 i"),
 }  # fmt: skip

@@ -113,7 +113,8 @@ def test_convolutions_are_condensed_unasked():
 
     w = np.ones((3, 3, 4, 4), np.float32)
     conv = lambda p, x: jax.lax.conv_general_dilated(x, p, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    f = lambda p, x: conv(p, x).sum((1, 2))
+    each = np.random.default_rng(0).standard_normal((32, 32, 4, 4)).astype(np.float32)  # positions differ
+    f = lambda p, x: jax.numpy.einsum("nhwc,hwco->no", conv(p, x), each)
     plan = jacgram.plan(f, np.ones((512, 32, 32, 4), np.float32), params=jax.numpy.asarray(w))
     assert plan.condensed == (0,)
     assert plan.pass_blocks[0] < 512
@@ -144,7 +145,8 @@ def test_an_empty_leaf_beside_a_convolution():
 
     rng = np.random.default_rng(0)
     conv = lambda k, x: jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    f = lambda p, x: jax.numpy.tanh(conv(p["k"], x)).sum((1, 2)) + p["z"].sum()
+    each = rng.standard_normal((32, 32, 4, 4))  # positions differ
+    f = lambda p, x: jax.numpy.einsum("nhwc,hwco->no", jax.numpy.tanh(conv(p["k"], x)), each) + p["z"].sum()
     params = {"k": jax.numpy.asarray(rng.standard_normal((3, 3, 4, 4))), "z": jax.numpy.zeros((0, 4))}
     x = jax.numpy.asarray(rng.standard_normal((64, 32, 32, 4)))
     assert jacgram.plan(f, x, params=params, pattern="n i, m i -> n m").condensed == (0,)

@@ -103,8 +103,8 @@ def folding(
     if isinstance(kind, Conv) and not gone.issuperset(cotangent[:-1]):
         return None
     scale = tuple(x for axis, x in enumerate(cotangent) if axis in scaled)
-    known = (*(activation or ()), *scale)
-    left = tuple(x for x in dict.fromkeys(known) if x not in gone)
+    known = (*scale, *(activation or ()))
+    left = tuple(x for x in dict.fromkeys(known) if x not in gone)  # what both sides share ahead of what is summed
     sizes = _sizes(kind, activation_shape) | dict(zip(weight, view_shape, strict=True))
     sizes |= dict(zip(cotangent, out_shape, strict=True))
     shape = tuple(sizes[x] for x in left)
