@@ -119,11 +119,11 @@ def test_signed_axes_count_from_the_last():
     assert compat.signed(1) == 1
 
 
-def test_gradient_shape_is_that_of_an_output():
+def test_gradient_like_an_output():
     w = torch.ones(2, 3, requires_grad=True)
-    assert compat.gradient_shape((w * 2).grad_fn, 0) == (2, 3)
-    assert compat.gradient_shape(w.unbind(1)[2].grad_fn, 2) == (2,)
-    assert compat.gradient_shape((w * 2).grad_fn.next_functions[0][0], 0) == (2, 3)
+    assert compat.gradient_like((w * 2).grad_fn, 0) == ((2, 3), torch.float32)
+    assert compat.gradient_like(w.double().unbind(1)[2].grad_fn, 2) == ((2,), torch.float64)
+    assert compat.gradient_like((w * 2).grad_fn.next_functions[0][0], 0) == ((2, 3), torch.float32)
 
 
 def test_gradients_past_a_node_free_nothing():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import jacgram
 from frontends.torch.checks import FRONTEND, check_uses, rows_of
@@ -202,6 +203,57 @@ def test_leaves_that_are_used_twice_keep_their_positions():
     side = FRONTEND.side(Twice().double(), normal(2, T, 3), None, argument="x1")
     uses = check_uses(side, rows_of(side.program.f, normal(2, T, 3)))
     assert all(positions(use) for use in uses)
+
+
+def in_pieces(f, **layers):
+    """A module of layers by name, as a function of itself and of x."""
+
+    class Pieces(nn.Module):
+        def forward(self, x):
+            return f(self, x)
+
+    torch.manual_seed(0)
+    module = Pieces()
+    for name, layer in layers.items():
+        setattr(module, name, layer)
+    return module
+
+
+def one_by_one(m, x):
+    h = m.up(m.embed(x).tanh()).mean(1)
+    return m.p(h).tanh() + m.q(h).sigmoid()
+
+
+AWKWARD = {
+    "two ways with factors of each example": one_by_one,
+    "a gate of each example": lambda m, x: m.head(m.up(m.embed(x).relu()).mean(1)) * m.p(m.embed(x).mean(1)).tanh(),
+    "a tanh of one output": lambda m, x: m.p(m.up(m.embed(x).relu()).mean(1)).tanh(),
+    "double precision within": lambda m, x: (
+        m.up(m.embed(x).relu()) * torch.linspace(0, 1, T, dtype=torch.float32)[:, None]
+    ).mean(1),
+    "single precision within": lambda m, x: (m.up(m.embed(x).relu()).float() ** 2).mean(1).double(),
+    "complex numbers within": lambda m, x: (m.up(m.embed(x).relu()) * (1 + 2j)).abs().mean(1),
+    "a checkpoint": lambda m, x: m.head(
+        checkpoint(lambda u: functional.gelu(m.up(u)), m.embed(x).relu(), use_reentrant=False).mean(1)
+    ),
+    "a slice from ahead of the first": lambda m, x: m.head(m.up(m.embed(x).relu())[:, -9:1].tanh()).flatten(1),
+    "a slice from behind the last": lambda m, x: m.head(m.up(m.embed(x).relu())[:, -1:].tanh()).flatten(1),
+    "a mean of halves": lambda m, x: (lambda u: m.head(u + 0.5 * u.sin() - u.tanh()))(m.up(m.embed(x))).mean(1),
+}
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_functions_are_recorded_at_once(name, n):
+    module = in_pieces(
+        AWKWARD[name], embed=nn.Linear(3, 4), up=nn.Linear(4, 4), head=nn.Linear(4, 3), p=nn.Linear(4, 1),
+        q=nn.Linear(4, 1),
+    ).double()  # fmt: skip
+    x = normal(n, T, 3)
+    side = FRONTEND.side(module, x, None, argument="x1")
+    check_uses(side, rows_of(module, x), 1e-5 if "single" in name else 1e-9)
+    assert side.shared.level.at_once
+    assert not side.shared.level.rows
 
 
 def test_hooks_see_every_gradient():

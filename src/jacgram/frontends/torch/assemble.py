@@ -94,7 +94,7 @@ class _Shared:
         if not isinstance(value, Factored):
             return None
         scale = None if value.scale is None else arranged(entry, value.scale.unsqueeze(1)).squeeze(1)
-        return Factored(arranged(entry, value.core), scale)
+        return Factored(arranged(entry, value.core), scale, value.number)
 
     def _once(self, key: Any, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         if key not in self._made:
@@ -148,7 +148,7 @@ def _folded(
     core = shared.core(entry, found.kept)
     if core.is_meta:
         return found.after, core.new_empty((n, *found.shape)), core
-    scale = scale.to(core).expand(n, *scale.shape[1:])
+    scale = (scale.to(core) * value.number).expand(n, *scale.shape[1:])
     return found.after, found.fold(TorchArrays(core.device), activation, scale), core
 
 

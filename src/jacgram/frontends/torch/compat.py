@@ -105,9 +105,10 @@ def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def gradient_shape(node: Any, place: int) -> tuple[int, ...]:
-    """The shape of what a node is to be given for one of its outputs."""
-    return tuple(node._input_metadata[place].shape)
+def gradient_like(node: Any, place: int) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and dtype of what a node is to be given for one of its outputs."""
+    found = node._input_metadata[place]
+    return tuple(found.shape), found.dtype
 
 
 def gradients_past(node: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

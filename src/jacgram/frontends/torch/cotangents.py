@@ -78,7 +78,8 @@ def shapes_of(tape: Tape, n_seeds: int, *, near: bool) -> Cotangents:
         key, like = edge_key(entry.edge), entry.output
         if key in tail.found:
             value = _laid_out(tail.found[key], like)
-            found[key] = Factored(_meta(value.core, n_seeds), None if value.scale is None else _meta(value.scale))
+            scale = None if value.scale is None else _meta(value.scale)
+            found[key] = Factored(_meta(value.core, n_seeds), scale, value.number)
         else:
             dtype = like.dtype.to_complex() if is_complex else like.dtype
             found[key] = torch.empty((1, n_seeds, *like.shape[1:]), dtype=dtype, device="meta")
@@ -114,7 +115,7 @@ def _outputs(tape: Tape, seeds: Sequence[torch.Tensor]) -> list[tuple[GradientEd
 def _laid_out(value: Factored, like: torch.Tensor) -> Factored:
     """``(n, s, …)`` of an output's own axes."""
     core = value.core.reshape(len(value.core), *like.shape).movedim(0, 1)
-    return Factored(core, None if value.scale is None else value.scale.reshape(like.shape))
+    return Factored(core, None if value.scale is None else value.scale.reshape(like.shape), value.number)
 
 
 class _Pull:
@@ -139,7 +140,7 @@ class _Pull:
     ) -> None:
         self._starts = [edge for edge, _ in starts]
         self._from = [tuple(value.core.shape[1:]) for _, value in starts]
-        self._cores = [compact(value.core) for _, value in starts]
+        self._cores = [compact(value.core) * value.number for _, value in starts]
         self._scales = [None if value.scale is None else compact(value.scale) for _, value in starts]
         self._n_seeds, self._device = len(seeds[0]), seeds[0].device
         self._edges, self._shapes = edges, shapes

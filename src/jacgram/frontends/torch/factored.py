@@ -6,7 +6,7 @@ a part in. Both are tensors that are expanded along axes where they are repeated
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,46 +17,52 @@ FOLDED = (torch.float32, torch.float64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factored:
-    """A cotangent ``core · scale``, with strides of zero along axes where either is repeated.
+    """A cotangent ``core · scale · number``, with strides of zero along axes where core or scale is repeated.
 
     Attributes:
         core: with an axis of seeds, ahead of the others on the way back, ``(n, s, …)`` at its end.
         scale: the same without it; None for one.
+        number: what is the same for all examples, which the shape of a scale of one example would not tell.
     """
 
     core: torch.Tensor
     scale: torch.Tensor | None = None
+    number: float = 1.0
 
     def whole(self, seeds: int = 0) -> torch.Tensor:
         """The cotangent as one tensor, with its seeds at this axis."""
-        if self.scale is None:
+        if self.scale is None and self.number == 1:
             return self.core
         if self.core.is_meta:  # whose products are computed in Python, and load half of PyTorch first
             return torch.empty(self.core.shape, dtype=self.core.dtype, device="meta")
-        return (compact(self.core) * compact(self.scale).unsqueeze(seeds)).expand(self.core.shape)
+        small = compact(self.core) * self.number
+        return (small if self.scale is None else small * compact(self.scale).unsqueeze(seeds)).expand(self.core.shape)
 
-    def times(self, factor: torch.Tensor) -> Factored:
-        """Times a tensor of the axes that follow the seeds."""
-        return Factored(self.core, factor if self.scale is None else _expanded(torch.mul, self.scale, factor))
+    def times(self, factor: torch.Tensor | float) -> Factored:
+        """Times a number, or a tensor of the axes that follow the seeds."""
+        if not isinstance(factor, torch.Tensor):
+            return Factored(self.core, self.scale, self.number * factor)
+        scale = factor if self.scale is None else _expanded(torch.mul, self.scale, factor)
+        return Factored(self.core, scale, self.number)
 
     def both(self, function: Callable[[torch.Tensor, int], torch.Tensor]) -> Factored:
         """A function of core and scale alike, and of the number of axes that are ahead of the node's own."""
-        return Factored(function(self.core, 1), None if self.scale is None else function(self.scale, 0))
+        scale = None if self.scale is None else function(self.scale, 0)
+        return Factored(function(self.core, 1), scale, self.number)
 
     def plus(self, other: Factored) -> Factored | None:
-        """The sum of two of one core, or of two whose scales are numbers."""
-        if self.core is other.core:
-            scales = [self.core.new_ones(()) if part.scale is None else part.scale for part in (self, other)]
-            return Factored(self.core, _expanded(torch.add, *scales, shape=self.core.shape[1:]))
-        cores = self._core_alone(), other._core_alone()
-        return None if cores[0] is None or cores[1] is None else Factored(_expanded(torch.add, cores[0], cores[1]))
-
-    def _core_alone(self) -> torch.Tensor | None:
-        """The core times its scale where that is a number."""
-        if self.scale is None:
-            return self.core
-        number = compact(self.scale)
-        return _expanded(torch.mul, self.core, number) if number.numel() == 1 else None
+        """The sum of two of one core, or of two without scales."""
+        if self.scale is None and other.scale is None:
+            cores = (_expanded(torch.mul, part.core, part.core.new_tensor(part.number)) for part in (self, other))
+            return Factored(_expanded(torch.add, *cores))
+        if self.core is not other.core:
+            return None
+        shape = self.core.shape[1:]
+        scales = (
+            part.number * (self.core.new_ones(()) if part.scale is None else compact(part.scale))
+            for part in (self, other)
+        )
+        return Factored(self.core, torch.add(*scales).expand(shape))
 
 
 def compact(tensor: torch.Tensor) -> torch.Tensor:
@@ -70,6 +76,6 @@ def repeats(tensor: torch.Tensor) -> list[bool]:
 
 
 def _expanded(
-    function: Callable[..., torch.Tensor], left: torch.Tensor, right: torch.Tensor, shape: Sequence[int] | None = None
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], left: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor:
-    return function(compact(left), compact(right)).expand(left.shape if shape is None else tuple(shape))
+    return function(compact(left), compact(right)).expand(left.shape)

@@ -12,7 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from jacgram.frontends.torch.factored import Factored
-from jacgram.frontends.torch.tail_rules import RULES, Step
+from jacgram.frontends.torch.tail_rules import RULES, Parts, Step
 from jacgram.frontends.torch.tape import edge_key
 
 
@@ -79,8 +79,7 @@ class _Way:
                 return False
             value = total
         wanted = [id(parent) in self._leading for parent, _ in node.next_functions]
-        rule = RULES.get(node.name())
-        parts = [] if not any(wanted) else None if rule is None else rule(Step(node, value, wanted))
+        parts = _parts(Step(node, value, wanted)) if any(wanted) else []
         if parts is None:
             return False
         if (id(node), 0) in self._wanted:
@@ -89,6 +88,17 @@ class _Way:
             if parent is not None and part is not None and id(parent) in self._leading:
                 self.bring(parent, place, part)
         return True
+
+
+def _parts(step: Step) -> Parts | None:
+    """By the node's rule, if it has one that holds."""
+    rule = RULES.get(step.node.name())
+    if rule is None or not step.keeps_dtype:
+        return None
+    try:
+        return rule(step)
+    except RuntimeError:  # what f computes anew on the way back was recorded under ``vmap``, and asks for it again
+        return None
 
 
 def _summed(brought: Sequence[tuple[int, Factored]]) -> list[tuple[int, Factored]]:

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.graph import Node
 
 from jacgram.arrays.regrouping import regrouped
-from jacgram.frontends.torch.compat import gradient_shape, gradients_past, saved, signed
+from jacgram.frontends.torch.compat import gradient_like, gradients_past, saved, signed
 from jacgram.frontends.torch.factored import Factored, compact
 
 Shape = tuple[int, ...]
@@ -41,11 +41,20 @@ class Step:
 
     def source_shape(self, place: int = 0) -> Shape:
         """An input's."""
-        return gradient_shape(*self.node.next_functions[place])
+        return gradient_like(*self.node.next_functions[place])[0]
 
     def axis(self, name: str, rank: int) -> int:
         """A saved axis, from the first."""
         return signed(saved(self.node, name)) % rank
+
+    @property
+    def keeps_dtype(self) -> bool:
+        """Whether all that is wanted is of the output's dtype."""
+        edges = [
+            (self.node, 0),
+            *(e for e, wanted in zip(self.node.next_functions, self.wanted, strict=True) if wanted),
+        ]
+        return all(gradient_like(*edge)[1] == self.value.core.dtype for edge in edges)
 
     @property
     def keeps_shape(self) -> bool:
@@ -65,7 +74,7 @@ def _sum_of_two(step: Step) -> Parts | None:
     factor = saved(step.node, "alpha") * (-1 if step.node.name() == "SubBackward0" else 1)
     if not step.keeps_shape:
         return None
-    return [step.value, step.value if factor == 1 else step.value.times(_filled(step, factor, step.shape))]
+    return [step.value, step.value.times(factor)]
 
 
 def _entrywise(step: Step) -> Parts | None:
@@ -75,7 +84,7 @@ def _entrywise(step: Step) -> Parts | None:
     scale, core = step.value.scale, step.value.core
     parts = gradients_past(step.node, core.new_ones(step.shape) if scale is None else scale.contiguous())
     scales = [part if wanted else None for part, wanted in zip(parts, step.wanted, strict=True)]
-    return [None if part is None else Factored(core, part.expand(step.shape)) for part in scales]
+    return [None if s is None else Factored(core, s.expand(step.shape), step.value.number) for s in scales]
 
 
 def _multiplied(step: Step) -> Parts | None:
@@ -96,8 +105,13 @@ def _times(step: Step, factors: Sequence[torch.Tensor | None]) -> Parts | None:
     missing = any(wanted and factor is None for wanted, factor in zip(step.wanted, factors, strict=True))
     if missing or not step.keeps_shape:
         return None
-    dtype, value = step.value.core.dtype, step.value
-    return [None if f is None else value.times(f.detach().to(dtype).expand(step.shape)) for f in factors]
+    return [None if factor is None else step.value.times(_factor(step, factor.detach())) for factor in factors]
+
+
+def _factor(step: Step, known: torch.Tensor) -> torch.Tensor | float:
+    if known.ndim == 0 and known.device.type == "cpu":  # where it costs nothing to read
+        return float(known)
+    return known.to(step.value.core.dtype).expand(step.shape)
 
 
 def _reshaped(step: Step) -> Parts | None:
@@ -141,9 +155,8 @@ def _summed_over(step: Step) -> Parts | None:
         return tensor.expand(*tensor.shape[:lead], *shape)
 
     found = step.value.both(spread)
-    if step.node.name() == "SumBackward1":
-        return [found]
-    return [found.times(_filled(step, 1 / max(math.prod(shape[axis] for axis in axes), 1), shape))]
+    is_sum = step.node.name() == "SumBackward1"
+    return [found if is_sum else found.times(1 / max(math.prod(shape[axis] for axis in axes), 1))]
 
 
 def _one_of_many(step: Step) -> Parts | None:
@@ -154,8 +167,9 @@ def _one_of_many(step: Step) -> Parts | None:
     axis = step.axis("dim", len(shape))
     if is_slice and step.shape[axis] != 1:
         return None
-    at = step.axis("start" if is_slice else "index", shape[axis])
-    kept = (torch.arange(shape[axis], device=step.value.core.device) == at).to(step.value.core.dtype)
+    at, size = signed(saved(step.node, "start" if is_slice else "index")), shape[axis]
+    at = max(at + size if at < 0 else at, 0)  # a slice may begin ahead of the first
+    kept = (torch.arange(size, device=step.value.core.device) == at).to(step.value.core.dtype)
 
     def spread(tensor: torch.Tensor, lead: int) -> torch.Tensor:
         tensor = tensor if is_slice else tensor.unsqueeze(lead + axis)
@@ -177,12 +191,9 @@ def _matrix_product(step: Step) -> Parts | None:
     other = saved(step.node, "mat2" if is_left else "mat1" if first else "self")
     shape = step.source_shape(first if is_left else first + 1)
     product = (core @ other.t() if is_left else other.t() @ core).expand(-1, *shape)
-    found = Factored(product, None if scale is None else scale.narrow(summed, 0, 1).expand(shape))
+    scale = None if scale is None else scale.narrow(summed, 0, 1).expand(shape)
+    found = Factored(product, scale, step.value.number)
     return [found if wanted else None for wanted in step.wanted]
-
-
-def _filled(step: Step, value: float, shape: Shape) -> torch.Tensor:
-    return step.value.core.new_full((), value).expand(shape)
 
 
 _ENTRYWISE = (
