@@ -91,3 +91,10 @@ def test_kinds_that_are_not_folded():
     assert asked(grouped, (3, 1, 2), (T, 2), (T, 2), repeated={0}) is None
     plane = Conv((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1), 1)
     assert asked(plane, (1, 1, D, K), (T, U, D), (T, U, K), repeated={0}) is None
+
+
+@pytest.mark.parametrize("outputs", [5, 6])
+def test_patches_grow_no_larger_than_the_cotangents_of_all_outputs(outputs):
+    large = Conv((6,), (1,), ((0, 0),), (1,), (1,), 1)
+    found = asked(large, (6, D, K), (T + 5, D), (T, K), repeated={0}, outputs=outputs)
+    assert (found is not None) == (outputs * T * K >= T * 6 * D)

@@ -59,14 +59,38 @@ class Folding:
             scale: ``(n, …)``, of the cotangent's axes, of size one where it is repeated.
         """
         assert self.after.activation is not None
-        out = ("n", *self.after.activation)
-        scale = xp.reshape(scale * self.count, (scale.shape[0], *(size for size in scale.shape[1:] if size != 1)))
-        factor = Labelled(("n", *self.scale), scale)
-        if self.activation is None:
-            return einsum(xp, out, factor).array
+        out = (_EXAMPLES, *self.after.activation)
+        sizes = (scale.shape[0], *(size for size in scale.shape[1:] if size != 1))
+        factor = Labelled((_EXAMPLES, *self.scale), _widened(xp, xp.reshape(scale, sizes)) * self.count)
+        if activation is None or self.activation is None:
+            return _narrowed(xp, einsum(xp, out, factor).array, scale)
+        read = _widened(xp, activation)
         if isinstance(self.before, Conv):
-            activation = patches(xp, self.before, activation, self.out_shape[:-1])
-        return _product(xp, out, Labelled(("n", *self.activation), activation), factor)
+            read = patches(xp, self.before, read, self.out_shape[:-1])
+        found = _product(xp, out, Labelled((_EXAMPLES, *self.activation), read), factor)
+        return _narrowed(xp, found, activation, scale)
+
+
+_EXAMPLES = "examples"  # a label that no kind has
+_WIDER = {"float32": "float64", "complex64": "complex128"}
+_NARROWER = {wide: narrow for narrow, wide in _WIDER.items()}
+
+
+def _dtype_of(array: Any) -> str:
+    return str(array.dtype).removeprefix("torch.")
+
+
+def _widened(xp: Arrays, array: Any) -> Any:
+    """In double precision where there is any: these sums may be told to be that, and are not the contraction's."""
+    wider = _WIDER.get(_dtype_of(array))
+    return xp.astype(array, wider) if wider is not None and xp.has(wider) else array
+
+
+def _narrowed(xp: Arrays, array: Any, *sources: Any) -> Any:
+    """Back in single precision where its sources are."""
+    narrower = _NARROWER.get(_dtype_of(array))
+    is_single = all(_dtype_of(source) in _WIDER for source in sources)
+    return xp.astype(array, narrower) if narrower is not None and is_single else array
 
 
 def folding(
@@ -81,7 +105,8 @@ def folding(
 ) -> Folding | None:
     """How to fold a use whose cotangent is a core, repeated along some axes, times a scale; None where nothing is won.
 
-    Activations grow no larger than the cotangents of all outputs that they take over from.
+    Neither activations nor the patches they are made of grow larger than the cotangents that they take over from, those
+    of all outputs.
 
     Args:
         kind: what the use is.
@@ -108,7 +133,8 @@ def folding(
     sizes = _sizes(kind, activation_shape) | dict(zip(weight, view_shape, strict=True))
     sizes |= dict(zip(cotangent, out_shape, strict=True))
     shape = tuple(sizes[x] for x in left)
-    if math.prod(shape) > max(math.prod(activation_shape or ()), outputs * math.prod(out_shape)):
+    read = math.prod(sizes[x] for x in activation or ()) if isinstance(kind, Conv) else 0
+    if max(math.prod(shape), read) > max(math.prod(activation_shape or ()), outputs * math.prod(out_shape)):
         return None
     kept = tuple(axis for axis, x in enumerate(cotangent) if x not in gone)
     count = math.prod(sizes[x] for x in gone if x not in known)

@@ -51,11 +51,12 @@ CASES = {
     "axes merged with others": (lambda u: u.reshape(-1) @ normal(T * D), False, False),
     "spread and summed": (lambda u: (u[:, :, None] * normal(T, D, 2)).sum((0, 2)), True, True),
     "spread further": (lambda u: jnp.broadcast_to(u[:, None], (T, 2, D)).sum((0, 1)), True, True),
+    "cast to fewer digits": (lambda u: (u * POSITIVE).astype(jnp.float64).sum(0).astype(jnp.float32), True, True),
     "cast": (lambda u: u.astype(jnp.float32).sum(0), True, False),
     "cast within": (lambda u: (u * POSITIVE).astype(jnp.float32).sum(0), True, True),
     "a batch of products": (lambda u: jnp.einsum("td,tdk->tk", u, normal(T, D, K)).sum(0), False, False),
     "summed features": (lambda u: (u * POSITIVE).sum(1).sum(0), True, True),
-    "not reached": (lambda u: normal(2) + 0 * u[0, 0], True, True),
+    "not reached": (lambda u: normal(2) + 0 * u[0, 0], False, False),
 }  # fmt: skip
 
 
@@ -80,6 +81,19 @@ def test_infinite_derivatives_are_left_out_where_they_are_not_chosen():
     other = lambda taps: [(jnp.where(MASK, taps[0], 0) / jnp.where(MASK, POSITIVE, 1.0)).sum(0)]
     tap = jax.ShapeDtypeStruct((T, D), jnp.float64)
     for function in (live, other):
+        (found,) = pulled_back(function, [tap], [normal(S, D)])
+        expected = jax.vmap(lambda seed, f=function: jax.linear_transpose(f, [tap])([seed])[0][0])(normal(S, D))
+        np.testing.assert_allclose(found.whole, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["division", "root"])
+def test_infinite_cores_are_left_out_where_they_are_not_chosen(by):
+    zero = jnp.zeros((D,)).at[0].set(1.0)
+    post = {"division": lambda v: v / zero, "root": lambda v: v * (0.5 / jnp.sqrt(zero))}[by]
+    live = lambda taps: [jnp.where(zero > 0, post(jnp.where(MASK & (zero > 0), taps[0], 0).sum(0)), 0)]
+    pick = lambda taps: [post(taps[0][-1])]
+    tap = jax.ShapeDtypeStruct((T, D), jnp.float64)
+    for function in (live, pick):
         (found,) = pulled_back(function, [tap], [normal(S, D)])
         expected = jax.vmap(lambda seed, f=function: jax.linear_transpose(f, [tap])([seed])[0][0])(normal(S, D))
         np.testing.assert_allclose(found.whole, expected, rtol=1e-12)
@@ -127,6 +141,8 @@ def test_layers_ahead_of_a_pool_have_no_positions(name, entrywise):
     for leaf, activation in {"down": 1, "up": 2, "down_bias": 0, "up_bias": 1}.items():
         kind = uses[names.index(leaf)].kind
         assert isinstance(kind, Einsum)
+        if name == "masked mean" and leaf.startswith("up") and entrywise is jax.nn.relu:
+            continue  # how many positions there are may be none, and a mask's zeros are to stay zeros
         if name != "masked mean":  # whose mask is spread over features before it is met
             assert len(kind.activation or ()) == activation, (leaf, kind)
         assert not {*(kind.activation or ()), *kind.cotangent} - {*kind.weight}, (leaf, kind)
@@ -217,3 +233,52 @@ def test_kernels_are_differentiated_through_what_is_folded():
     expected = jax.grad(total)(params, jacgram.Materialize())
     for ours, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
+
+
+def guarded_mean(p, x):
+    """A mean over positions that are there, of which an example may have none."""
+    count = x["mask"].sum(1)[:, None]
+    total = jnp.where(x["mask"][..., None], jnp.tanh(x["x"] @ p["v"]) @ p["w"], 0).sum(1)
+    return jnp.where(count > 0, total / count, 0)
+
+
+def test_means_of_nothing_are_finite():
+    params = {"v": normal(3, 4), "w": normal(4, 3, seed=1)}
+    x = {"x": normal(3, T, 3, seed=2), "mask": jnp.asarray([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], bool)}
+    assert_rows(guarded_mean, params, x)
+
+
+C = normal(4, 6) + 1j * normal(4, 6, seed=1)
+COMPLEX = {
+    "cast to complex": lambda p, x: (jnp.tanh(x @ p["v"]).astype(complex) @ C).mean(1),
+    "product with complex": lambda p, x: jnp.abs((jnp.tanh(x @ p["v"])[..., None] * C).mean(1).sum(1)) ** 2,
+    "a phase": lambda p, x: jnp.real((jnp.tanh(x @ p["v"]) * jnp.exp(1j * x.sum(-1, keepdims=True))).mean(1) @ C),
+    "complex throughout": lambda p, x: ((x @ p["v"]) * jnp.exp(1j * x.sum(-1, keepdims=True))).sum(1),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_numbers_near_the_outputs(name):
+    params, x = {"v": normal(3, 4)}, normal(3, T, 3, seed=2)
+    J = oracle.jacobian(COMPLEX[name], x, params)
+    oracle.check(jacgram.ntk(COMPLEX[name], x, params=params), oracle.gram(J, J))
+
+
+def test_sums_over_positions_are_as_wide_as_asked_for():
+    length = 4096
+    sign = jnp.where(jnp.arange(length) % 2 == 0, 1.0, -1.0).astype(jnp.float32)[:, None]
+    f = lambda p, x: ((x @ p["w"]) * sign).mean(1)
+    params, x = {"w": normal(8, 3, dtype=np.float32)}, normal(2, length, 8, dtype=np.float32) + 100
+    found = jacgram.ntk(f, x, params=params, accumulate="float64")
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
+    J = oracle.jacobian(f, wide[1], wide[0])
+    expected = np.asarray(oracle.gram(J, J))
+    assert np.abs(np.asarray(found) - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+def test_large_windows_are_not_laid_out():
+    conv = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    f = lambda p, x: jax.nn.relu(conv(x, p["c"])).mean((1, 2)) @ p["w"]
+    params = {"c": normal(7, 7, 16, 4, dtype=np.float32), "w": normal(4, 10, dtype=np.float32)}
+    plan = jacgram.plan(f, normal(16, 32, 32, 16, dtype=np.float32), params=params)
+    assert plan.peak_bytes < 32 << 20

@@ -10,7 +10,8 @@ from torch.utils.checkpoint import checkpoint
 import jacgram
 from frontends.torch.checks import FRONTEND, check_uses, rows_of
 from jacgram.core.uses import Conv, Einsum
-from jacgram.frontends.torch.factored import Factored, compact, repeats
+from jacgram.frontends.torch.atoms import InAtoms
+from jacgram.frontends.torch.factored import compact, repeats
 from jacgram.frontends.torch.tail import tail_of
 from jacgram.frontends.torch.tail_rules import RULES
 from jacgram.frontends.torch.tape import edge_key
@@ -71,7 +72,7 @@ def test_cotangents_are_those_of_autograd(name):
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     seeds = [normal(S, *y.shape[1:], seed=3 + k) for k, y in enumerate(outputs)]
     starts = [
-        (get_gradient_edge(y), Factored(seed[:, None].expand(S, *y.shape)))
+        (get_gradient_edge(y), InAtoms.of(seed[:, None].expand(S, *y.shape)))
         for y, seed in zip(outputs, seeds, strict=True)
     ]
     edge = get_gradient_edge(v)
@@ -84,7 +85,7 @@ def test_cotangents_are_those_of_autograd(name):
     assert (edge_key(edge) in tail.found) == is_found
     if is_found:
         found = tail.found[edge_key(edge)]
-        assert sum(repeats(found.core)) == count
+        assert sum(repeats(found.core.reshape(S, N, T, D))) == count
         torch.testing.assert_close(found.whole(), expected)
         assert not tail.starts
     else:
@@ -101,7 +102,7 @@ def test_infinite_derivatives_are_left_out_where_they_are_masked():
     y = v.sqrt().masked_fill(MASK, 0).sum(1), (v.clamp(min=1).sqrt() * 1).masked_fill(MASK, 0).sum(1)
     for output in y:
         seed = normal(S, D)
-        tail = tail_of([(get_gradient_edge(output), Factored(seed[:, None].expand(S, N, D)))], [get_gradient_edge(v)])
+        tail = tail_of([(get_gradient_edge(output), InAtoms.of(seed[:, None].expand(S, N, D)))], [get_gradient_edge(v)])
         begun = [(edge, value.whole()) for edge, value in tail.starts]
         for s in range(S):
             (expected,) = torch.autograd.grad(output, v, seed[s].expand(N, D), retain_graph=True)
@@ -224,7 +225,23 @@ def one_by_one(m, x):
     return m.p(h).tanh() + m.q(h).sigmoid()
 
 
+def squared_error_of_a_residual_layer(m, x):
+    u = m.embed(x)
+    return (m.p((u + m.up(u)).mean(1)) - 1).square()
+
+
+def groups_of_channels(m, x):
+    h = m.up(m.embed(x).relu()).mean(1).reshape(-1, 2, 2)
+    return m.pair(h)
+
+
 AWKWARD = {
+    "a squared error": squared_error_of_a_residual_layer,
+    "a layer over groups of channels": groups_of_channels,
+    "a layer over entries": lambda m, x: m.head(m.one(m.up(m.embed(x)).mean(1).unsqueeze(-1)).flatten(1)[:, :4]),
+    "pools with a scale of each example": lambda m, x: m.p(m.embed(x).sum(1) / x[:, 0, :1]) + m.q(m.embed(x).sum(1)),
+    "an einsum with the letter n": lambda m, x: m.head(torch.einsum("bnc,oc->bno", m.embed(x), m.up.weight).mean(1)),
+    "features without a mean": lambda m, x: m.head(m.up(m.embed(x - x.mean(1, keepdim=True))).mean(1)),
     "two ways with factors of each example": one_by_one,
     "a gate of each example": lambda m, x: m.head(m.up(m.embed(x).relu()).mean(1)) * m.p(m.embed(x).mean(1)).tanh(),
     "a tanh of one output": lambda m, x: m.p(m.up(m.embed(x).relu()).mean(1)).tanh(),
@@ -247,7 +264,7 @@ AWKWARD = {
 def test_awkward_functions_are_recorded_at_once(name, n):
     module = in_pieces(
         AWKWARD[name], embed=nn.Linear(3, 4), up=nn.Linear(4, 4), head=nn.Linear(4, 3), p=nn.Linear(4, 1),
-        q=nn.Linear(4, 1),
+        q=nn.Linear(4, 1), pair=nn.Linear(2, 3), one=nn.Linear(1, 2),
     ).double()  # fmt: skip
     x = normal(n, T, 3)
     side = FRONTEND.side(module, x, None, argument="x1")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge
 
-from jacgram.arrays.folding import folding
+from jacgram.arrays.folding import Folding, folding
 from jacgram.arrays.torch import TorchArrays
 from jacgram.core.uses import Conv, Einsum, Gather, Identity, Kind, Use
 from jacgram.core.views import View
@@ -30,7 +30,11 @@ Pull = Callable[[list[GradientEdge], list[torch.Tensor], list[int]], list[torch.
 """Rows ``(n, s, *weight)`` with respect to weights, to rows ``(n, s, *leaf)`` with respect to leaves."""
 
 
-def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[int]) -> list[Use]:
+Magnitudes = dict[int, Callable[[], torch.Tensor]]
+"""By leaf of a folded use, what its activation would be if nothing cancelled in its sums."""
+
+
+def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[int]) -> tuple[list[Use], Magnitudes]:
     """Every use of every leaf that is not in ``skipped``, in the order of the calls; pulled-back rows come last.
 
     Uses of one call share their cotangent, the same object.
@@ -54,7 +58,7 @@ def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[i
         pulled = pull([edge for edge, _ in rows.values()], [found for _, found in rows.values()], leaves)
         for leaf, found in zip(leaves, pulled, strict=True):
             uses.append(Use(leaf, View.of(found.shape[2:]), Identity(reasons[leaf]), None, found))
-    return uses
+    return uses, shared.magnitudes
 
 
 class _Shared:
@@ -64,6 +68,7 @@ class _Shared:
         self._cotangents = cotangents
         self._made: dict[Any, torch.Tensor] = {}
         self.outputs = outputs
+        self.magnitudes: Magnitudes = {}
 
     def cotangent(self, entry: Entry, scale: Any = 1) -> torch.Tensor:
         """``(n, s, …)``, times a number."""
@@ -72,7 +77,7 @@ class _Shared:
             if scale != 1:
                 return self.cotangent(entry) * scale
             found = self._cotangents[edge_key(entry.edge)]
-            return arranged(entry, found.whole(1) if isinstance(found, Factored) else found)
+            return arranged(entry, found.whole if isinstance(found, Factored) else found)
 
         return self._once((edge_key(entry.edge), entry.reading.cotangent, scale), make)
 
@@ -116,40 +121,49 @@ def _use(entry: Entry, term: Term, shared: _Shared, *, alone: bool) -> Use:
         activation = _squeezed(activation, labels.kind, labels.squeezed)
         kind = kind if isinstance(kind, Identity) else labels.kind
     if alone and (folded := _folded(entry, view, kind, activation, shared)) is not None:
-        folded_kind, folded_activation, core = folded
-        folded_activation = folded_activation if scale == 1 else folded_activation * scale
-        return Use(term.leaf, view, folded_kind, folded_activation, core)
+        after, fold = folded
+        made = fold(activation, lambda tensor: tensor)
+        shared.magnitudes[term.leaf] = lambda: fold(activation, torch.abs) * abs(scale)
+        return Use(term.leaf, view, after.after, made if scale == 1 else made * scale, shared.core(entry, after.kept))
     if activation is None or isinstance(kind, Gather | Identity):
         activation = None if isinstance(kind, Identity) else activation
         return Use(term.leaf, view, kind, activation, shared.cotangent(entry, scale))
     return Use(term.leaf, view, kind, activation if scale == 1 else activation * scale, shared.cotangent(entry))
 
 
+Fold = Callable[[torch.Tensor | None, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
+"""An activation to that of the folded use, after a function of both its factors."""
+
+
 def _folded(
     entry: Entry, view: View, kind: Kind, activation: torch.Tensor | None, shared: _Shared
-) -> tuple[Einsum, torch.Tensor, torch.Tensor] | None:
-    """The use with all of its cotangent that has no seeds in its activation, where that makes it smaller."""
+) -> tuple[Folding, Fold] | None:
+    """How all of a cotangent that has no seeds goes into the activation, where that makes the use smaller."""
     value = shared.factored(entry)
     if value is None or (activation is not None and activation.dtype not in FOLDED):
         return None
     n, _, *out_shape = value.core.shape
-    scale = torch.ones((n, *(1 for _ in out_shape))) if value.scale is None else compact(value.scale)
+    scale = None if value.scale is None else compact(value.scale)
     found = folding(
         kind,
         view.shape,
         None if activation is None else activation.shape[1:],
         out_shape,
         repeated=[axis for axis, is_repeated in enumerate(repeats(value.core)[2:]) if is_repeated],
-        scaled=[axis for axis, size in enumerate(scale.shape[1:]) if size != 1],
+        scaled=[] if scale is None else [axis for axis, size in enumerate(scale.shape[1:]) if size != 1],
         outputs=shared.outputs,
     )
     if found is None:
         return None
-    core = shared.core(entry, found.kept)
-    if core.is_meta:
-        return found.after, core.new_empty((n, *found.shape)), core
-    scale = (scale.to(core) * value.number).expand(n, *scale.shape[1:])
-    return found.after, found.fold(TorchArrays(core.device), activation, scale), core
+
+    def fold(activation: torch.Tensor | None, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        if value.core.is_meta:
+            return value.core.new_empty((n, *found.shape))
+        factor = value.core.new_ones((1,) * (1 + len(out_shape))) if scale is None else scale
+        factor = function(factor * value.number).expand(n, *factor.shape[1:])
+        return found.fold(TorchArrays(factor.device), None if activation is None else function(activation), factor)
+
+    return found, fold
 
 
 def _squeezed(activation: torch.Tensor | None, kind: Einsum, axes: Sequence[int]) -> torch.Tensor | None:

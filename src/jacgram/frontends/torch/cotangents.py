@@ -12,6 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from jacgram.frontends.torch.assemble import Cotangents
+from jacgram.frontends.torch.atoms import InAtoms
 from jacgram.frontends.torch.compat import known_loops, no_hidden_loops
 from jacgram.frontends.torch.factored import FOLDED, Factored, compact
 from jacgram.frontends.torch.tail import Tail, tail_of
@@ -52,7 +53,7 @@ def cotangents_of(
     if not rest:
         return found, None
 
-    def pull(starts: Sequence[tuple[GradientEdge, Factored]]) -> tuple[list[torch.Tensor], str | None]:
+    def pull(starts: Sequence[tuple[GradientEdge, InAtoms]]) -> tuple[list[torch.Tensor], str | None]:
         wanted = [edges[key] for key in rest], [shapes[key] for key in rest]
         return _Pull(starts, seeds, *wanted, create_graph=create_graph).all(looped=looped)
 
@@ -103,16 +104,16 @@ def _near_outputs(tape: Tape, seeds: Sequence[torch.Tensor]) -> Tail:
     return tail_of(starts, [entry.edge for entry in tape.entries])
 
 
-def _outputs(tape: Tape, seeds: Sequence[torch.Tensor]) -> list[tuple[GradientEdge, Factored]]:
+def _outputs(tape: Tape, seeds: Sequence[torch.Tensor]) -> list[tuple[GradientEdge, InAtoms]]:
     """The seeds of every example at each output that depends on anything."""
     return [
-        (get_gradient_edge(y), Factored(seed.contiguous()[:, None].expand(len(seed), *y.shape)))
+        (get_gradient_edge(y), InAtoms.of(seed.contiguous()[:, None].expand(len(seed), *y.shape)))
         for y, seed in zip(tape.outputs, seeds, strict=True)
         if y.requires_grad
     ]
 
 
-def _laid_out(value: Factored, like: torch.Tensor) -> Factored:
+def _laid_out(value: InAtoms, like: torch.Tensor) -> Factored:
     """``(n, s, …)`` of an output's own axes."""
     core = value.core.reshape(len(value.core), *like.shape).movedim(0, 1)
     return Factored(core, None if value.scale is None else value.scale.reshape(like.shape), value.number)
@@ -131,7 +132,7 @@ class _Pull:
 
     def __init__(
         self,
-        starts: Sequence[tuple[GradientEdge, Factored]],
+        starts: Sequence[tuple[GradientEdge, InAtoms]],
         seeds: Sequence[torch.Tensor],
         edges: Sequence[GradientEdge],
         shapes: Sequence[torch.Tensor],
@@ -139,7 +140,7 @@ class _Pull:
         create_graph: bool,
     ) -> None:
         self._starts = [edge for edge, _ in starts]
-        self._from = [tuple(value.core.shape[1:]) for _, value in starts]
+        self._from = [(value.atoms, value.shape) for _, value in starts]
         self._cores = [compact(value.core) * value.number for _, value in starts]
         self._scales = [None if value.scale is None else compact(value.scale) for _, value in starts]
         self._n_seeds, self._device = len(seeds[0]), seeds[0].device
@@ -149,8 +150,8 @@ class _Pull:
     def one(self, *cores: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The cotangents ``(n, *shape)`` for one seed of every example; zeros where nothing depends on them."""
         vectors = [
-            (core if scale is None else core * scale).expand(shape)
-            for core, scale, shape in zip(cores, self._scales, self._from, strict=True)
+            (core if scale is None else core * scale).expand(atoms).reshape(shape)
+            for core, scale, (atoms, shape) in zip(cores, self._scales, self._from, strict=True)
         ]
         found: Any = torch.autograd.grad(
             self._starts, self._edges, vectors, retain_graph=True, create_graph=self._create_graph, allow_unused=True,

@@ -122,7 +122,7 @@ def _left_over(trials: Sequence[TorchSide], level: Level) -> tuple[tuple[int, st
     for trial in trials:
         seeds = random_seeds(trial, 2)
         found = found_uses(trial, seeds, level)
-        wrong |= dict.fromkeys(compared(trial, seeds, found.uses).wrong, _BY_ROWS) | found.unread
+        wrong |= dict.fromkeys(compared(trial, seeds, found.uses, found.magnitudes).wrong, _BY_ROWS) | found.unread
     return tuple(sorted(wrong.items()))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import GradientEdge
 
 from jacgram.core.uses import Use
-from jacgram.frontends.torch.assemble import Pull, uses_of
+from jacgram.frontends.torch.assemble import Magnitudes, Pull, uses_of
 from jacgram.frontends.torch.compat import known_loops
 from jacgram.frontends.torch.cotangents import cotangents_of, shapes_of
 from jacgram.frontends.torch.graph import graph_uses
@@ -63,12 +63,14 @@ class Found:
         signature: the recorded call sequences.
         unread: leaves of which this way cannot tell all uses, and why.
         note: what a plan should say, or None.
+        magnitudes: of folded uses; see `assemble`.
     """
 
     uses: list[Use]
     signature: Any
     unread: dict[int, str]
     note: str | None
+    magnitudes: Magnitudes = field(default_factory=dict)
 
 
 def found_uses(side: TorchSide, seeds: Sequence[torch.Tensor], level: Level, *, looped: bool = False) -> Found:
@@ -144,7 +146,8 @@ def _pulled(
         tape, seeds, leaves, create_graph=side.create_graph, looped=looped, near=level.at_once
     )
     pull = _puller(tape, leaves, create_graph=side.create_graph)
-    return Found(uses_of(tape, cotangents, pull, level.skipped), tape.signature, recorder.mixed, note)
+    uses, magnitudes = uses_of(tape, cotangents, pull, level.skipped)
+    return Found(uses, tape.signature, recorder.mixed, note, magnitudes)
 
 
 def _shaped(side: TorchSide, n_seeds: int, level: Level, example: int | None) -> list[Use]:
@@ -156,7 +159,7 @@ def _shaped(side: TorchSide, n_seeds: int, level: Level, example: int | None) ->
     def pull(_: list[GradientEdge], rows: list[torch.Tensor], wanted: list[int]) -> list[torch.Tensor]:
         return [torch.empty((1, n_seeds, *leaves[k].shape), dtype=rows[0].dtype, device="meta") for k in wanted]
 
-    return uses_of(shapes, cotangents, pull, level.skipped)
+    return uses_of(shapes, cotangents, pull, level.skipped)[0]
 
 
 def _without_values(entry: Entry) -> Entry:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from jacgram.core.uses import Conv, Einsum, Gather, Identity, Use
 from jacgram.core.views import View
+from jacgram.frontends.torch.assemble import Magnitudes
 from jacgram.frontends.torch.calling import Precisions
 from jacgram.frontends.torch.checks import tolerance
 from jacgram.frontends.torch.products import fresh, gradients, pullback_by
@@ -41,13 +42,16 @@ class Comparison:
     telling: bool
 
 
-def compared(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Use]) -> Comparison:
+def compared(
+    side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Use], magnitudes: Magnitudes | None = None
+) -> Comparison:
     """Uses beside an ordinary backward pass.
 
     Args:
         side: f at a point.
         seeds: per output leaf, the ``(s, *output)`` that the uses were found with.
         uses: all uses of all leaves; a leaf without any has a zero gradient.
+        magnitudes: of the activations of those that are folded.
 
     Cost: one backward pass, and one pass over the uses' arrays.
     """
@@ -69,7 +73,11 @@ def compared(side: TorchSide, seeds: Sequence[torch.Tensor], uses: Sequence[Use]
             _entries(sums[use.leaf], use.view).add_(_summed_rows(use).to(sums[use.leaf].dtype))
         pairs = enumerate(zip(sums, expected, strict=True))
         apart = {leaf: _largest(a - b.reshape(-1)) for leaf, (a, b) in pairs if not _close(a, b.reshape(-1), allowed)}
-        wrong = [leaf for leaf, gap in apart.items() if not gap <= allowed * _uncancelled(weighted, leaf)]
+        wrong = [
+            leaf
+            for leaf, gap in apart.items()
+            if not gap <= allowed * _uncancelled(weighted, leaf, kept, magnitudes or {})
+        ]
     if wrong:  # where outputs cancel, as their sum does behind a softmax, gradients are rounding alone
         usual, _, _ = _reference(side, random_seeds(side, len(seeds[0])), weights, kept)
         wrong = [leaf for leaf in wrong if not apart[leaf] <= _STEPS * allowed**2 * _largest(usual[leaf])]
@@ -107,12 +115,12 @@ def _largest(values: torch.Tensor) -> float:
     return float(values.abs().max()) if values.numel() else 0.0
 
 
-def _uncancelled(weighted: Sequence[Use], leaf: int) -> float:
+def _uncancelled(weighted: Sequence[Use], leaf: int, kept: torch.Tensor, magnitudes: Magnitudes) -> float:
     """The scale of a leaf's gradient before terms cancel: a bias ahead of a norm layer has none but for rounding."""
     scale = 0.0
     for use in weighted:
         if use.leaf == leaf:
-            a = use.activation
+            a = magnitudes[leaf]().detach()[kept] if leaf in magnitudes else use.activation
             a = a if a is None or isinstance(use.kind, Gather) else a.abs()
             scale += _largest(_summed_rows(replace(use, activation=a, cotangent=use.cotangent.abs())))
     return scale

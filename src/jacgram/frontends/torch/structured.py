@@ -107,7 +107,7 @@ def _holds_elsewhere(side: TorchSide, seeds: Sequence[torch.Tensor], level: Leve
 
 
 def _compared(side: TorchSide, seeds: Sequence[torch.Tensor], found: Found, level: Level) -> Comparison:
-    said = compared(side, seeds, found.uses)
+    said = compared(side, seeds, found.uses, found.magnitudes)
     return replace(said, wrong=[leaf for leaf in said.wrong if leaf not in level.skipped])
 
 

@@ -1,4 +1,4 @@
-"""The way back from the outputs, for as far as cotangents are `Factored`.
+"""The way back from the outputs, for as far as cotangents are a small core times a scale.
 
 It goes from node to node of autograd's graph. What meets a node without a rule goes on from there as autograd has it.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from jacgram.frontends.torch.factored import Factored
+from jacgram.frontends.torch.atoms import InAtoms
 from jacgram.frontends.torch.tail_rules import RULES, Parts, Step
 from jacgram.frontends.torch.tape import edge_key
 
@@ -25,11 +25,11 @@ class Tail:
         starts: whence autograd goes on to the others, and with which cotangents.
     """
 
-    found: dict[tuple[int, int], Factored]
-    starts: list[tuple[GradientEdge, Factored]]
+    found: dict[tuple[int, int], InAtoms]
+    starts: list[tuple[GradientEdge, InAtoms]]
 
 
-def tail_of(starts: Sequence[tuple[GradientEdge, Factored]], edges: Sequence[GradientEdge]) -> Tail:
+def tail_of(starts: Sequence[tuple[GradientEdge, InAtoms]], edges: Sequence[GradientEdge]) -> Tail:
     """Cotangents ``(s, *shape)`` of edges that are not far from these, whose own are given."""
     way = _Way([edge.node for edge, _ in starts], edges)
     for edge, value in starts:
@@ -49,11 +49,11 @@ class _Way:
         for node in reversed(self._order):
             if id(node) in tapped or any(id(parent) in self._leading for parent, _ in node.next_functions):
                 self._leading.add(id(node))
-        self._brought: dict[int, list[tuple[int, Factored]]] = {}
+        self._brought: dict[int, list[tuple[int, InAtoms]]] = {}
         self._left: set[int] = set()  # nodes that autograd brings something to
         self._tail = Tail({}, [])
 
-    def bring(self, node: Node, place: int, value: Factored) -> None:
+    def bring(self, node: Node, place: int, value: InAtoms) -> None:
         """One cotangent more for an output of a node."""
         self._brought.setdefault(id(node), []).append((place, value))
 
@@ -68,7 +68,7 @@ class _Way:
                 self._left |= {id(parent) for parent, _ in node.next_functions}
         return self._tail
 
-    def _passed(self, node: Node, brought: Sequence[tuple[int, Factored]]) -> bool:
+    def _passed(self, node: Node, brought: Sequence[tuple[int, InAtoms]]) -> bool:
         """Whether what was brought has been found, and what follows from it brought to the nodes before."""
         if any(place for place, _ in brought):
             return False
@@ -101,13 +101,13 @@ def _parts(step: Step) -> Parts | None:
         return None
 
 
-def _summed(brought: Sequence[tuple[int, Factored]]) -> list[tuple[int, Factored]]:
+def _summed(brought: Sequence[tuple[int, InAtoms]]) -> list[tuple[int, InAtoms]]:
     """One cotangent for each output."""
-    found: dict[int, Factored] = {}
+    found: dict[int, InAtoms] = {}
     for place, value in brought:
         if place in found:
             before = found[place]
-            value = before.plus(value) or Factored(before.whole() + value.whole())
+            value = before.plus(value) or InAtoms.of(before.whole() + value.whole())
         found[place] = value
     return list(found.items())
 

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch.autograd.graph import Node
 
-from jacgram.arrays.regrouping import regrouped
+from jacgram.frontends.torch.atoms import InAtoms, Shape
 from jacgram.frontends.torch.compat import gradient_like, gradients_past, saved, signed
-from jacgram.frontends.torch.factored import Factored, compact
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,13 +28,13 @@ class Step:
     """
 
     node: Node
-    value: Factored
+    value: InAtoms
     wanted: Sequence[bool]
 
     @property
     def shape(self) -> Shape:
         """The output's."""
-        return tuple(self.value.core.shape[1:])
+        return self.value.shape
 
     def source_shape(self, place: int = 0) -> Shape:
         """An input's."""
@@ -62,7 +59,7 @@ class Step:
         return all(self.source_shape(place) == self.shape for place, wanted in enumerate(self.wanted) if wanted)
 
 
-Parts = Sequence["Factored | None"]
+Parts = Sequence["InAtoms | None"]
 
 
 def _as_it_is(step: Step) -> Parts | None:
@@ -81,10 +78,10 @@ def _entrywise(step: Step) -> Parts | None:
     """A function of each entry by itself: its node is given the scale."""
     if not step.keeps_shape:
         return None
-    scale, core = step.value.scale, step.value.core
-    parts = gradients_past(step.node, core.new_ones(step.shape) if scale is None else scale.contiguous())
+    scale = step.value.scale_in_axes
+    parts = gradients_past(step.node, step.value.core.new_ones(step.shape) if scale is None else scale.contiguous())
     scales = [part if wanted else None for part, wanted in zip(parts, step.wanted, strict=True)]
-    return [None if s is None else Factored(core, s.expand(step.shape), step.value.number) for s in scales]
+    return [None if found is None else step.value.with_scale(found.expand(step.shape)) for found in scales]
 
 
 def _multiplied(step: Step) -> Parts | None:
@@ -115,46 +112,34 @@ def _factor(step: Step, known: torch.Tensor) -> torch.Tensor | float:
 
 
 def _reshaped(step: Step) -> Parts | None:
-    shape = step.source_shape()
-    if not math.prod(shape):
-        return None
-
-    def reshaped(tensor: torch.Tensor, lead: int) -> torch.Tensor:
-        small, new = compact(tensor), (*tensor.shape[:lead], *shape)
-        sizes = regrouped(small.shape, tensor.shape, new)
-        assert sizes is not None, "no axis is empty"
-        return small.expand(sizes[0]).reshape(sizes[1]).expand(new)
-
-    return [step.value.both(reshaped)]
+    found = step.value.regrouped(step.source_shape())
+    return None if found is None else [found]
 
 
 def _transposed(step: Step) -> Parts | None:
-    one, two = (step.axis(name, len(step.shape)) for name in ("dim0", "dim1"))
-    return [step.value.both(lambda tensor, lead: tensor.transpose(lead + one, lead + two))]
+    order = list(range(len(step.shape)))
+    one, two = (step.axis(name, len(order)) for name in ("dim0", "dim1"))
+    order[one], order[two] = two, one
+    return [step.value.moved(order)]
 
 
 def _turned(step: Step) -> Parts | None:
     """``a.t()``, of two axes."""
-    return [step.value.both(lambda tensor, lead: tensor.transpose(lead, lead + 1))] if len(step.shape) == 2 else None
+    return [step.value.moved((1, 0))] if len(step.shape) == 2 else None
 
 
 def _permuted(step: Step) -> Parts | None:
     order = [signed(axis) % len(step.shape) for axis in saved(step.node, "dims")]
-    back = [order.index(axis) for axis in range(len(order))]
-    return [step.value.both(lambda tensor, lead: tensor.permute(*range(lead), *(lead + axis for axis in back)))]
+    return [step.value.moved([order.index(axis) for axis in range(len(order))])]
 
 
 def _summed_over(step: Step) -> Parts | None:
     """Sums and means over axes: repeated along them."""
     shape, keeps = step.source_shape(), saved(step.node, "keepdim")
     axes = sorted(signed(axis) % len(shape) for axis in saved(step.node, "dim") or range(len(shape)))
-
-    def spread(tensor: torch.Tensor, lead: int) -> torch.Tensor:
-        for axis in () if keeps else axes:
-            tensor = tensor.unsqueeze(lead + axis)
-        return tensor.expand(*tensor.shape[:lead], *shape)
-
-    found = step.value.both(spread)
+    found = step.value
+    for axis in axes:
+        found = found.repeated(axis, shape[axis], is_new=not keeps)
     is_sum = step.node.name() == "SumBackward1"
     return [found if is_sum else found.times(1 / max(math.prod(shape[axis] for axis in axes), 1))]
 
@@ -170,30 +155,21 @@ def _one_of_many(step: Step) -> Parts | None:
     at, size = signed(saved(step.node, "start" if is_slice else "index")), shape[axis]
     at = max(at + size if at < 0 else at, 0)  # a slice may begin ahead of the first
     kept = (torch.arange(size, device=step.value.core.device) == at).to(step.value.core.dtype)
-
-    def spread(tensor: torch.Tensor, lead: int) -> torch.Tensor:
-        tensor = tensor if is_slice else tensor.unsqueeze(lead + axis)
-        return tensor.expand(*tensor.shape[:lead], *shape)
-
-    return [step.value.both(spread).times(kept.reshape(-1, *(1,) * (len(shape) - 1 - axis)).expand(shape))]
+    found = step.value.repeated(axis, size, is_new=not is_slice)
+    return [found.times(kept.reshape(-1, *(1,) * (len(shape) - 1 - axis)).expand(shape))]
 
 
 def _matrix_product(step: Step) -> Parts | None:
-    """``a @ b`` of matrices, one of which is wanted, summed over an axis that the core alone has."""
+    """``a @ b`` of matrices, one of which is wanted."""
     first = len(step.wanted) - 2  # addmm has a summand ahead of them
     if sum(step.wanted) != 1 or not any(step.wanted[first:]) or (first and saved(step.node, "alpha") != 1):
         return None
-    is_left = step.wanted[first]
-    summed = 1 if is_left else 0
-    core, scale = compact(step.value.core), step.value.scale
-    if core.shape[1 + summed] != step.shape[summed] or (scale is not None and compact(scale).shape[summed] != 1):
-        return None
-    other = saved(step.node, "mat2" if is_left else "mat1" if first else "self")
-    shape = step.source_shape(first if is_left else first + 1)
-    product = (core @ other.t() if is_left else other.t() @ core).expand(-1, *shape)
-    scale = None if scale is None else scale.narrow(summed, 0, 1).expand(shape)
-    found = Factored(product, scale, step.value.number)
-    return [found if wanted else None for wanted in step.wanted]
+    if step.wanted[first]:
+        found = step.value.times_matrix(saved(step.node, "mat2").t())
+    else:
+        turned = step.value.moved((1, 0)).times_matrix(saved(step.node, "mat1" if first else "self"))
+        found = None if turned is None else turned.moved((1, 0))
+    return None if found is None else [found if wanted else None for wanted in step.wanted]
 
 
 _ENTRYWISE = (

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from jacgram.frontends.jax.compat import bind
-from jacgram.frontends.jax.linear.backward_rules import RULES, SPREADING, Operation
+from jacgram.frontends.jax.linear.backward_rules import RULES, SPREADING, Operation, stays_plain
 from jacgram.frontends.jax.linear.dependence import called_jaxpr
 from jacgram.frontends.jax.linear.factored import Factored
 
@@ -82,6 +82,11 @@ def _linear(operation: Operation) -> list[Any]:
     rule = (RULES if is_small else SPREADING).get(equation.primitive.name)
     found = None if rule is None else rule(operation)
     if found is not None:
-        return [found if found.is_small else Factored(found.shape, found.whole)]
+        return [
+            found
+            if found.is_small
+            else Factored(found.shape, found.whole, None, found.scale is None and found.is_plain)
+        ]
     whole = [value.whole if isinstance(value, Factored) else value for value in values]
-    return [Factored(out.shape, out) for out in bind(equation, whole)]
+    is_plain = stays_plain(operation) and all(x.scale is None for x in values if isinstance(x, Factored))
+    return [Factored(out.shape, out, None, is_plain) for out in bind(equation, whole)]

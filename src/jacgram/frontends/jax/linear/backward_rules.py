@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn
+from jax.extend.core import JaxprEqn, Literal
 
 from jacgram.arrays.regrouping import regrouped
 from jacgram.frontends.jax.compat import bind
@@ -65,6 +65,8 @@ def _broadcast(operation: Operation) -> Factored | None:
 def _pad(operation: Operation) -> Factored | None:
     """One position put among zeros is every position, times one there and zero elsewhere."""
     value, shape = operation.value, operation.shape
+    if not value.is_plain:
+        return None
     for axis, (low, high, inner) in enumerate(operation.params["padding_config"]):
         if (low, high, inner) == (0, 0, 0):
             continue
@@ -72,13 +74,16 @@ def _pad(operation: Operation) -> Factored | None:
             return None
         at = (jnp.arange(shape[axis]) == low).astype(value.core.dtype)
         value = value.times(at.reshape([-1 if a == axis else 1 for a in range(len(shape))]))
-    return Factored(shape, value.core, value.scale)
+    return replace(value, shape=shape)
 
 
 def _cast(operation: Operation) -> Factored | None:
+    """To a wider dtype of the same kind: others round, overflow or drop imaginary parts of the product alone."""
     value = operation.value
     core = bind(operation.equation, [value.core])[0]
-    return Factored(value.shape, core, None if value.scale is None else value.scale.astype(core.dtype))
+    if not jnp.can_cast(value.core.dtype, core.dtype) or jnp.iscomplexobj(core) != jnp.iscomplexobj(value.core):
+        return None
+    return replace(value, core=core, scale=None if value.scale is None else value.scale.astype(core.dtype))
 
 
 def _negation(operation: Operation) -> Factored | None:
@@ -115,7 +120,7 @@ def _sum(operation: Operation) -> Factored | None:
     if any(core.shape[axis] != 1 and scale.shape[axis] != 1 for axis in axes):
         return None
     count = math.prod(value.shape[axis] for axis in axes if core.shape[axis] == scale.shape[axis] == 1)
-    return Factored(operation.shape, core.sum(axes), scale.sum(axes) * count)
+    return Factored(operation.shape, core.sum(axes), scale.sum(axes) * count, value.is_plain)
 
 
 def _product(operation: Operation) -> Factored | None:
@@ -131,15 +136,15 @@ def _quotient(operation: Operation) -> Factored | None:
 
 
 def _select(operation: Operation) -> Factored | None:
-    """A value or zero, as a known array says."""
+    """A value or zero, as a known array says: zero too where the scale is infinite, and of cores that are not."""
     which, *cases = operation.values
     if len(cases) != 2 or which.dtype != bool:
         return None
     for place, value in enumerate(cases):
-        if isinstance(value, Factored) and operation.zeros[2 - place]:
+        if isinstance(value, Factored) and value.is_plain and operation.zeros[2 - place]:
             which = which.reshape((1,) * len(value.shape)) if which.ndim == 0 else which
             scale = jnp.where(which if place else ~which, value.one, jnp.zeros((), value.core.dtype))
-            return Factored(value.shape, value.core, scale)  # zero also where the scale was infinite
+            return replace(value, scale=scale)
     return None
 
 
@@ -160,11 +165,22 @@ def _matrix_product(operation: Operation) -> Factored | None:
         return None
     core = bind(operation.equation, [value.core, known] if place == 0 else [known, value.core])[0]
     if value.scale is None:
-        return Factored(operation.shape, core)
+        return Factored(operation.shape, core, None, value.is_plain)
     ones = (1,) * (known.ndim - len(axes))
     left = tuple(size for axis, size in enumerate(value.scale.shape) if axis not in axes)
     scale = value.scale.reshape((*left, *ones) if place == 0 else (*ones, *left))
-    return Factored(operation.shape, core, scale.astype(core.dtype))
+    return Factored(operation.shape, core, scale.astype(core.dtype), value.is_plain)
+
+
+def stays_plain(operation: Operation) -> bool:
+    """Whether outputs of whole inputs are finite where weights are."""
+    if not all(value.is_plain for value in operation.values if isinstance(value, Factored)):
+        return False
+    literals = (isinstance(v, Literal) for v in operation.equation.invars)
+    known = [
+        x for x, literal in zip(operation.values, literals, strict=True) if not (literal or isinstance(x, Factored))
+    ]
+    return not known or operation.equation.primitive.name in ("dot_general", "select_n", "conv_general_dilated")
 
 
 Rule = Callable[[Operation], Factored | None]

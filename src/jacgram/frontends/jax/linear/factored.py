@@ -8,7 +8,7 @@ stays one array.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,11 +22,13 @@ class Factored:
         shape: sizes of its axes.
         core: of these axes, or of size one where it is repeated.
         scale: likewise; None for one.
+        is_plain: whether the core is finite where weights are: it has met no known array but in products with matrices.
     """
 
     shape: tuple[int, ...]
     core: Any
     scale: Any | None = None
+    is_plain: bool = True
 
     @property
     def is_small(self) -> bool:
@@ -48,16 +50,18 @@ class Factored:
     def times(self, factor: Any) -> Factored:
         """Times a known array of the same axes, or with axes of size one, or a scalar."""
         factor = factor.reshape((1,) * len(self.shape)) if factor.ndim == 0 else factor
-        return Factored(self.shape, self.core, factor if self.scale is None else self.scale * factor)
+        return replace(self, scale=factor if self.scale is None else self.scale * factor)
 
     def both(self, shape: tuple[int, ...], function: Callable[[Any], Any]) -> Factored:
         """The value of this shape that a function of the axes of core and scale alike makes of them."""
-        return Factored(shape, function(self.core), None if self.scale is None else function(self.scale))
+        scale = None if self.scale is None else function(self.scale)
+        return Factored(shape, function(self.core), scale, self.is_plain)
 
     def plus(self, other: Factored) -> Factored | None:
         """The sum of two values of one core, or of two whose scales are numbers."""
         if self.core is other.core:
-            return Factored(self.shape, self.core, self.one + other.one)
+            return replace(self, scale=self.one + other.one)
         if self.one.size == other.one.size == 1:
-            return Factored(self.shape, self.core * self.one + other.core * other.one)
+            core = self.core * self.one + other.core * other.one
+            return Factored(self.shape, core, None, self.is_plain and other.is_plain)
         return None
