@@ -121,11 +121,11 @@ class InAtoms:
         held, i = core.shape[: 1 + len(rows)], matrix.shape[1]
         product = core.reshape(len(core), -1, math.prod(summed)) @ matrix
         groups = (rows, _atom(i))
-        core = product.reshape(*held, *_atom(i)).expand(len(core), *_atoms(groups))
+        core = product.reshape((*held, *_atom(i))).expand((len(core), *_atoms(groups)))
         scale = self.scale
         if scale is not None:
             scale = scale[(..., *(0 for _ in summed))]
-            scale = scale.reshape(*scale.shape, *(1 for _ in _atom(i))).expand(_atoms(groups))
+            scale = scale.reshape((*scale.shape, *(1 for _ in _atom(i)))).expand(_atoms(groups))
         return InAtoms(groups, core, scale, self.number)
 
     def whole(self) -> torch.Tensor:
