@@ -39,6 +39,7 @@ class Folding:
         count: positions of which neither activation nor scale knows.
         after: what the use becomes.
         shape: sizes of its activation's axes after the examples.
+        read: entries of what one example's activation is made of, patches or the activation before.
     """
 
     before: Kind
@@ -49,6 +50,12 @@ class Folding:
     count: int
     after: Einsum
     shape: Shape
+    read: int
+
+    @property
+    def bytes_of_one(self) -> int:
+        """What folding one example takes, in double precision: what is read, the scale and the result."""
+        return 8 * (self.read + math.prod(self.out_shape) + math.prod(self.shape))
 
     def fold(self, xp: Arrays, activation: Any, scale: Any) -> Any:
         """The use's new activation ``(n, …)``.
@@ -133,13 +140,14 @@ def folding(
     sizes = _sizes(kind, activation_shape) | dict(zip(weight, view_shape, strict=True))
     sizes |= dict(zip(cotangent, out_shape, strict=True))
     shape = tuple(sizes[x] for x in left)
-    read = math.prod(sizes[x] for x in activation or ()) if isinstance(kind, Conv) else 0
-    if max(math.prod(shape), read) > max(math.prod(activation_shape or ()), outputs * math.prod(out_shape)):
+    read = math.prod(sizes[x] for x in activation or ())
+    grown = max(math.prod(shape), read if isinstance(kind, Conv) else 0)
+    if grown > max(math.prod(activation_shape or ()), outputs * math.prod(out_shape)):
         return None
     kept = tuple(axis for axis, x in enumerate(cotangent) if x not in gone)
     count = math.prod(sizes[x] for x in gone if x not in known)
     after = Einsum(left, tuple(cotangent[axis] for axis in kept), weight)
-    return Folding(kind, activation, scale, tuple(out_shape), kept, count, after, shape)
+    return Folding(kind, activation, scale, tuple(out_shape), kept, count, after, shape, read)
 
 
 def _named(kind: Kind) -> tuple[Labels | None, Labels, Labels] | None:

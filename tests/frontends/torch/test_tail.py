@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 import jacgram
 from frontends.torch.checks import FRONTEND, check_uses, rows_of
+from jacgram.core.frontend import Struct
 from jacgram.core.uses import Conv, Einsum
 from jacgram.frontends.torch.atoms import InAtoms
 from jacgram.frontends.torch.factored import compact, repeats
@@ -190,6 +191,20 @@ def test_convolutions_ahead_of_a_pool_have_no_positions():
     uses = uses_by_path(Pooled().double(), normal(2, 2, 6, 5))
     assert isinstance(uses["first.weight"].kind, Conv)
     assert not positions(uses["skip.weight"])
+
+
+def test_patches_of_what_is_folded_are_planned_for():
+    module = in_pieces(
+        lambda m, x: m.head(m.conv(x).relu().mean((2, 3))), conv=nn.Conv2d(2, 16, 3, padding=1), head=nn.Linear(16, 3)
+    )
+    side = FRONTEND.side(module, torch.randn(2, 2, 6, 5), None, argument="x1")
+    uses = side.describe([Struct((1, 3), "float32")], structured=True)
+    assert [type(use.kind) for use in uses] == [Einsum] * 4
+    assert side.largest_bytes(1) >= 8 * 6 * 5 * 9 * 2
+    assert jacgram.ntk(module, torch.randn(2, 2, 6, 5)).shape == (2, 2, 3, 3)
+    again = FRONTEND.side(module, torch.randn(2, 2, 6, 5), None, argument="x1")
+    again.describe([Struct((1, 3), "float32")], structured=True, recall=True)
+    assert again.largest_bytes(1) == side.largest_bytes(1)
 
 
 def test_leaves_that_are_used_twice_keep_their_positions():

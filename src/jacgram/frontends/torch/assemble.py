@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,12 +30,26 @@ Cotangents = dict[tuple[int, int], "torch.Tensor | Factored"]
 Pull = Callable[[list[GradientEdge], list[torch.Tensor], list[int]], list[torch.Tensor]]
 """Rows ``(n, s, *weight)`` with respect to weights, to rows ``(n, s, *leaf)`` with respect to leaves."""
 
-
 Magnitudes = dict[int, Callable[[], torch.Tensor]]
 """By leaf of a folded use, what its activation would be if nothing cancelled in its sums."""
 
 
-def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[int]) -> tuple[list[Use], Magnitudes]:
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """Uses, and what is to be known of those that are folded.
+
+    Attributes:
+        uses: every one.
+        magnitudes: see `Magnitudes`.
+        folded_bytes: of what folding one example of one of them takes, at most.
+    """
+
+    uses: list[Use]
+    magnitudes: Magnitudes
+    folded_bytes: int
+
+
+def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[int]) -> Assembled:
     """Every use of every leaf that is not in ``skipped``, in the order of the calls; pulled-back rows come last.
 
     Uses of one call share their cotangent, the same object.
@@ -58,7 +73,7 @@ def uses_of(tape: Tape, cotangents: Cotangents, pull: Pull, skipped: frozenset[i
         pulled = pull([edge for edge, _ in rows.values()], [found for _, found in rows.values()], leaves)
         for leaf, found in zip(leaves, pulled, strict=True):
             uses.append(Use(leaf, View.of(found.shape[2:]), Identity(reasons[leaf]), None, found))
-    return uses, shared.magnitudes
+    return Assembled(uses, shared.magnitudes, shared.folded_bytes)
 
 
 class _Shared:
@@ -69,6 +84,7 @@ class _Shared:
         self._made: dict[Any, torch.Tensor] = {}
         self.outputs = outputs
         self.magnitudes: Magnitudes = {}
+        self.folded_bytes = 0
 
     def cotangent(self, entry: Entry, scale: Any = 1) -> torch.Tensor:
         """``(n, s, …)``, times a number."""
@@ -123,6 +139,7 @@ def _use(entry: Entry, term: Term, shared: _Shared, *, alone: bool) -> Use:
     if alone and (folded := _folded(entry, view, kind, activation, shared)) is not None:
         after, fold = folded
         made = fold(activation, lambda tensor: tensor)
+        shared.folded_bytes = max(shared.folded_bytes, after.bytes_of_one)
         shared.magnitudes[term.leaf] = lambda: fold(activation, torch.abs) * abs(scale)
         return Use(term.leaf, view, after.after, made if scale == 1 else made * scale, shared.core(entry, after.kept))
     if activation is None or isinstance(kind, Gather | Identity):

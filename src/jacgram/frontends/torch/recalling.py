@@ -26,7 +26,7 @@ def recalled(side: TorchSide, key: Any) -> list[Use] | None:
     found = _descriptions.get(side.program.f, _place(side, key)) if side.n else None
     if found is None:
         return None
-    known, side.shared.largest_bytes = found
+    known, side.shared.largest_bytes, side.shared.folded_bytes = found
     side.shared.recalled[key] = known
     return known
 
@@ -71,7 +71,8 @@ def _compare(side: TorchSide, uses: list[Use]) -> None:
     for key, described in structured.items():
         place = _place(side, key)
         if _descriptions.get(side.program.f, place) is None:
-            _descriptions.put(side.program.f, place, (described, side.shared.largest_bytes))
+            sizes = side.shared.largest_bytes, side.shared.folded_bytes
+            _descriptions.put(side.program.f, place, (described, *sizes))
 
 
 def _forget(side: TorchSide) -> None:

@@ -146,8 +146,8 @@ def _pulled(
         tape, seeds, leaves, create_graph=side.create_graph, looped=looped, near=level.at_once
     )
     pull = _puller(tape, leaves, create_graph=side.create_graph)
-    uses, magnitudes = uses_of(tape, cotangents, pull, level.skipped)
-    return Found(uses, tape.signature, recorder.mixed, note, magnitudes)
+    made = uses_of(tape, cotangents, pull, level.skipped)
+    return Found(made.uses, tape.signature, recorder.mixed, note, made.magnitudes)
 
 
 def _shaped(side: TorchSide, n_seeds: int, level: Level, example: int | None) -> list[Use]:
@@ -159,7 +159,9 @@ def _shaped(side: TorchSide, n_seeds: int, level: Level, example: int | None) ->
     def pull(_: list[GradientEdge], rows: list[torch.Tensor], wanted: list[int]) -> list[torch.Tensor]:
         return [torch.empty((1, n_seeds, *leaves[k].shape), dtype=rows[0].dtype, device="meta") for k in wanted]
 
-    return uses_of(shapes, cotangents, pull, level.skipped)[0]
+    made = uses_of(shapes, cotangents, pull, level.skipped)
+    side.shared.folded_bytes = max(side.shared.folded_bytes, made.folded_bytes)
+    return made.uses
 
 
 def _without_values(entry: Entry) -> Entry:

@@ -41,6 +41,7 @@ class Shared:
         recalled: those taken over from an earlier side of f, which hold only if the uses say so; see `recalling`.
         level: how uses are found; see `levels`.
         largest_bytes: of one example's largest array within f, as far as calls tell.
+        folded_bytes: of what folding one example of a use takes.
     """
 
     layout: Layout = field(default_factory=Layout)
@@ -48,6 +49,7 @@ class Shared:
     recalled: dict[Any, list[Use]] = field(default_factory=dict[Any, list[Use]])
     level: Level | None = None
     largest_bytes: int = 0
+    folded_bytes: int = 0
 
     def forget(self) -> None:
         """Drops all of it."""
@@ -114,8 +116,8 @@ class TorchSide:
         return sum(leaf.numel() * leaf.element_size() for leaf in self.x)
 
     def largest_bytes(self, n_seeds: int) -> int:
-        """Bytes of the largest array within f of one example, and of its cotangents for so many seeds."""
-        return self.shared.largest_bytes * max(n_seeds, 1)
+        """Bytes of the largest array within f of one example, of its cotangents for so many seeds, or to fold a use."""
+        return max(self.shared.largest_bytes * max(n_seeds, 1), self.shared.folded_bytes)
 
     def arrays(self) -> list[torch.Tensor]:
         """The variable's leaves and the examples, in this order; what is held fixed stays in f."""
