@@ -208,3 +208,11 @@ def test_gradients_that_are_rounding_alone_are_not_told_apart(last, dtype):
         x = torch.randn(5, 4, dtype=dtype)
         scale = float(jacgram.ntk(module, x).abs().max())
         assert float(jacgram.ntk(module, x, pattern="n i, m j -> n m").abs().max()) < 1e-5 * scale
+
+
+def test_windows_in_memory_of_few_channels_are_compared():
+    side = FRONTEND.side(nn.Conv2d(4, 1, (2, 1), 2, (1, 0)), torch.randn(1, 4, 2, 3), None, argument="x1")
+    seeds = [torch.randn(2, 1, 2, 2)]
+    uses = side.uses(seeds, structured=True)
+    assert mismatched(side, seeds, uses) == []
+    assert mismatched(side, seeds, [replace(use, activation=2 * use.activation) for use in uses[:1]]) == [0, 1]

@@ -197,13 +197,14 @@ def _convolved(kind: Conv, shape: tuple[int, ...], x: Any, g: torch.Tensor) -> t
         x, g, shape = x.flatten(0, 1), g.flatten(0, 1), shape[1:]
         strides, dilation = strides[1:], dilation[1:]
     dims = len(strides)
-    weight = torch.zeros(shape, dtype=g.dtype, device=g.device, requires_grad=True)
+    *window, into, out = shape
+    weight = torch.zeros((out, into, *window), dtype=g.dtype, device=g.device, requires_grad=True)
     with torch.enable_grad():
         call = (functional.conv1d, functional.conv2d, functional.conv3d)[dims - 1]
-        arranged = weight.permute(dims + 1, dims, *range(dims))
-        y = call(x.movedim(-1, 1), arranged, None, strides, 0, dilation, kind.groups)
+        y = call(x.movedim(-1, 1), weight, None, strides, 0, dilation, kind.groups)
         y = y[(..., *(slice(size) for size in g.shape[1:-1]))]  # outputs that the record leaves out
         rows = torch.autograd.grad(y, weight, g.movedim(-1, 1))[0]
+    rows = rows.permute(*range(2, 2 + dims), 1, 0)
     return rows[None] if folded else rows
 
 
