@@ -168,7 +168,7 @@ def _folded(use: Use, operands: _Operands, kind: Kind, array: Any, order: Sequen
     if not (tap.is_small and use.term.whole and is_exact):
         return None
     out_shape = [tap.shape[1 + axis] for axis in order]
-    scale = jnp.ones((1,) * len(tap.shape), tap.core.dtype) if tap.scale is None else tap.scale
+    scale = tap.one
     found = folding(
         kind,
         use.term.view.shape,
