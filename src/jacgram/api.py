@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jacgram.core.dtypes import check_accumulate
+from jacgram.core.frontend import Frontend, Side
 from jacgram.core.sizes import parse_bytes
 from jacgram.errors import ArgumentError
 from jacgram.execute.serial import Serial
@@ -98,8 +99,20 @@ def ntk(
          [ 55. 125.  20.]
          [ 10.  20.   5.]]
     """
-    operator = _operator(f, x1, x2, params, create_graph=create_graph, with_params=True)
-    return operator.dense(pattern, method=method, memory=memory, accumulate=accumulate, by_leaf=by_leaf, plan=plan)
+    frontend = load(framework_of(params=params, x1=x1, x2=x2, f=f))
+
+    def kernel(side1: Side) -> Any:
+        operator = _of_sides(frontend, side1, f, x1, x2, params, create_graph=create_graph, with_params=True)
+        return operator.dense(pattern, method=method, memory=memory, accumulate=accumulate, by_leaf=by_leaf, plan=plan)
+
+    side1 = frontend.side(f, x1, params, argument="x1", create_graph=create_graph, recall=True)
+    try:
+        return kernel(side1)
+    except Exception:
+        if not side1.recalled:
+            raise
+    # What f gave before, it may not give any more, and nothing was told by that.
+    return kernel(frontend.side(f, x1, params, argument="x1", create_graph=create_graph))
 
 
 def write_ntk(
@@ -203,6 +216,21 @@ def _operator(f: Any, x1: Any, x2: Any, params: Any, *, create_graph: bool, with
     """J1 @ J2.H. ``with_params`` says whether J must be (True), must not be (False) or may be ∂f/∂θ (None)."""
     frontend = load(framework_of(params=params, x1=x1, x2=x2, f=f))
     side1 = frontend.side(f, x1, params, argument="x1", create_graph=create_graph)
+    return _of_sides(frontend, side1, f, x1, x2, params, create_graph=create_graph, with_params=with_params)
+
+
+def _of_sides(
+    frontend: Frontend,
+    side1: Side,
+    f: Any,
+    x1: Any,
+    x2: Any,
+    params: Any,
+    *,
+    create_graph: bool,
+    with_params: bool | None,
+) -> GramOperator:
+    """The same with side 1 made."""
     if with_params is not None and side1.has_examples != with_params:
         if with_params:
             raise ArgumentError(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from jacgram.arrays import torch_layout
+from jacgram.arrays import torch_layout, torch_products
 from jacgram.arrays.base import Buffer
 from jacgram.arrays.torch_products import contract, taking
 
@@ -47,10 +47,15 @@ def test_any_layout_gives_what_einsum_gives(problem, memory, loops):
     with pytest.MonkeyPatch.context() as patched:
         if loops:
             patched.setattr(torch_layout, "_CALL_FLOPS", 0)
-        torch_layout.way.cache_clear()
+        forget_routes()
         found = contract(spec, left, right, take)
-    torch_layout.way.cache_clear()
+    forget_routes()
     torch.testing.assert_close(found, torch.einsum(spec, left, right))
+
+
+def forget_routes():
+    torch_layout.way.cache_clear()
+    torch_products._route.cache_clear()
 
 
 def products(monkeypatch, spec, left, right):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jacgram.arrays.base import Arrays, Buffer
@@ -34,12 +35,15 @@ class Labelled:
 
 def spell(out: Sequence[str], *operands: Labelled) -> str:
     """The einsum of these operands in letters, the same for operands that differ in the names of labels only."""
+    return _spelled(tuple(out), *(operand.labels for operand in operands))
+
+
+@lru_cache(maxsize=4096)
+def _spelled(out: tuple[str, ...], *operands: tuple[str, ...]) -> str:
     letters: dict[str, str] = {}
-    for operand in operands:
-        for label in operand.labels:
-            letters.setdefault(label, _LETTERS[len(letters)])
-    words = ("".join(letters[label] for label in labels) for labels in (*(x.labels for x in operands), out))
-    *sources, result = words
+    for label in (label for labels in operands for label in labels):
+        letters.setdefault(label, _LETTERS[len(letters)])
+    *sources, result = ("".join(letters[label] for label in labels) for labels in (*operands, out))
     return f"{','.join(sources)}->{result}"
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from functools import lru_cache
 
 Shape = tuple[int, ...]
 
 _LONG = 4096  # products added up one after the other, from which on their rounding shows
 
 
-def in_blocks(spec: str, shapes: Sequence[Shape]) -> tuple[str, list[Shape]] | None:
+@lru_cache(maxsize=4096)
+def in_blocks(spec: str, shapes: tuple[Shape, Shape]) -> tuple[str, list[Shape]] | None:
     """The einsum ``spec`` of two operands with its longest sum in blocks, to be added up along a new first axis.
 
     Returns:

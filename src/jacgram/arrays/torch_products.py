@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -38,33 +40,83 @@ def taking(buffer: Buffer | None) -> Take:
     return take
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What is found once for all tensors that lie alike, so that calls are few where products are small.
+
+    Attributes:
+        done: how they are contracted.
+        left, right: sizes and strides of the factors as batches of matrices, of a copy where they are copied.
+        result: sizes and strides of the result, a view of the products.
+    """
+
+    done: Way
+    left: _View
+    right: _View
+    result: _View
+
+
+_View = tuple[tuple[int, ...], tuple[int, ...]]
+
+
 def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | None) -> torch.Tensor:
     """The einsum ``spec`` of two tensors of one dtype; as ``torch.einsum``, whose result may have other strides.
 
     ``take`` gives memory for it; None where what is done is differentiated or mapped over, and nothing may be written.
     Loops are priced for CPUs; elsewhere operands are copied.
     """
-    sources, out = spec.split("->")
-    first, second = sources.split(",")
     loops = take is not None and left.device.type == "cpu"
-    done = way(_lying(first, left), _lying(second, right), out, loops=loops)
-    if done is None:
+    route = _route(spec, left.shape, left.stride(), right.shape, right.stride(), left.element_size(), loops)
+    if route is None:
         return torch.einsum(spec, left, right)
+    done = route if isinstance(route, Entrywise) else route.done
     if done.swapped:
         left, right = right, left
-    if isinstance(done, Entrywise):
-        return _entry_by_entry(done, left, right, take)
-    if done.steps is None:
-        x, y = _pair(done, left, right, take)
-        product = torch.bmm(x, y) if take is None else torch.bmm(x, y, out=take("out", done.product, left))
+    if isinstance(route, Entrywise):
+        return _entry_by_entry(route, left, right, take)
+    if take is None:
+        return _followed(route.done, left, right)
+    if route.done.steps is None:
+        product = torch.bmm(*_pair(route, left, right, take), out=take("out", route.done.product, left))
     else:
-        assert take is not None
-        product = _looped(done, done.steps, left, right, take)
-    return product.reshape(done.shape).permute(done.order)
+        product = _looped(route, route.done.steps, left, right, take)
+    return product.as_strided(*route.result)
 
 
-def _lying(labels: str, tensor: torch.Tensor) -> Lying:
-    return Lying(labels, tuple(tensor.shape), tensor.stride(), tensor.element_size())
+@lru_cache(maxsize=4096)
+def _route(
+    spec: str,
+    shape1: tuple[int, ...],
+    strides1: tuple[int, ...],
+    shape2: tuple[int, ...],
+    strides2: tuple[int, ...],
+    itemsize: int,
+    loops: bool,
+) -> _Route | Entrywise | None:
+    sources, out = spec.split("->")
+    first, second = sources.split(",")
+    lying = Lying(first, tuple(shape1), strides1, itemsize), Lying(second, tuple(shape2), strides2, itemsize)
+    done = way(*lying, out, loops=loops)
+    if done is None or isinstance(done, Entrywise):
+        return done
+    left, right = reversed(lying) if done.swapped else lying
+    product = torch.empty(done.product if done.steps is None else (done.steps, *done.product), device="meta")
+    result = product.view(done.shape).permute(done.order)
+    return _Route(
+        done, _viewed(done.left, left, done.at[0]), _viewed(done.right, right, done.at[1]), _view_of(result)
+    )  # fmt: skip
+
+
+def _viewed(how: Matrices, lying: Lying, at: int | None) -> _View:
+    """A tensor that lies so, as a batch of matrices; with ``at``, one entry of this axis."""
+    tensor = torch.empty_strided(lying.shape, lying.strides, device="meta")
+    arranged = (tensor if at is None else tensor.select(at, 0)).permute(how.order)
+    made = (arranged.contiguous() if how.copied else arranged).view(how.shape)
+    return _view_of(made.transpose(1, 2) if how.transposed else made)
+
+
+def _view_of(tensor: torch.Tensor) -> _View:
+    return tuple(tensor.shape), tensor.stride()
 
 
 def _entry_by_entry(done: Entrywise, vector: torch.Tensor, matrix: torch.Tensor, take: Take | None) -> torch.Tensor:
@@ -74,40 +126,41 @@ def _entry_by_entry(done: Entrywise, vector: torch.Tensor, matrix: torch.Tensor,
     return product.sum(done.summed).reshape(done.shape).permute(done.order)
 
 
-def _pair(done: Way, left: torch.Tensor, right: torch.Tensor, take: Take | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _followed(done: Way, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The same by operations that are differentiated and mapped over."""
+
+    def matrices(how: Matrices, tensor: torch.Tensor) -> torch.Tensor:
+        made = tensor.permute(how.order).reshape(how.shape)
+        return made.transpose(1, 2) if how.transposed else made
+
+    return torch.bmm(matrices(done.left, left), matrices(done.right, right)).reshape(done.shape).permute(done.order)
+
+
+def _pair(route: _Route, left: torch.Tensor, right: torch.Tensor, take: Take) -> tuple[torch.Tensor, torch.Tensor]:
     """Both operands as matrices; what is copied alike for both is copied once."""
-    x = _arranged(done.left, left, "left", take)
-    alike = left is right and (done.left.order, done.left.copied) == (done.right.order, done.right.copied)
-    y = x if alike else _arranged(done.right, right, "right", take)
-    return _as_matrices(done.left, x), _as_matrices(done.right, y)
+    first, second = route.done.left, route.done.right
+    x = _arranged(first, left, "left", take)
+    alike = left is right and (first.order, first.copied) == (second.order, second.copied)
+    y = x if alike else _arranged(second, right, "right", take)
+    return x.as_strided(*route.left), y.as_strided(*route.right)
 
 
-def _matrices(how: Matrices, tensor: torch.Tensor, what: str, take: Take | None) -> torch.Tensor:
-    return _as_matrices(how, _arranged(how, tensor, what, take))
-
-
-def _arranged(how: Matrices, tensor: torch.Tensor, what: str, take: Take | None) -> torch.Tensor:
-    """The tensor with its axes in order, copied where that is no batch of matrices."""
-    arranged = tensor.permute(how.order)
+def _arranged(how: Matrices, tensor: torch.Tensor, what: str, take: Take) -> torch.Tensor:
+    """The tensor, copied with its axes in order where it is no batch of matrices as it lies."""
     if not how.copied:
-        return arranged
-    return arranged.contiguous() if take is None else take(what, arranged.shape, tensor).copy_(arranged)
+        return tensor
+    arranged = tensor.permute(how.order)
+    return take(what, arranged.shape, tensor).copy_(arranged)
 
 
-def _as_matrices(how: Matrices, arranged: torch.Tensor) -> torch.Tensor:
-    made = arranged.reshape(how.shape)
-    return made.transpose(1, 2) if how.transposed else made
-
-
-def _looped(done: Way, steps: int, left: torch.Tensor, right: torch.Tensor, take: Take) -> torch.Tensor:
+def _looped(route: _Route, steps: int, left: torch.Tensor, right: torch.Tensor, take: Take) -> torch.Tensor:
     """One product for each entry of an axis, written to its place."""
+    done = route.done
     product = take("out", (steps, *done.product), left)
     for step in range(steps):
         x, y = (
             tensor if axis is None else tensor.select(axis, step)
             for tensor, axis in zip((left, right), done.at, strict=True)
         )
-        torch.bmm(
-            _matrices(done.left, x, "left", take), _matrices(done.right, y, "right", take), out=product[step]
-        )  # fmt: skip
+        torch.bmm(*_pair(route, x, y, take), out=product[step])
     return product

@@ -71,9 +71,11 @@ def contract(
     )
     if conjugate and cotangents[1] is not None:
         cotangents[1] = cotangents[1].conj(xp)
-    buffers = Buffers(xp, _arrays(component, sides))
+    offsets_read = _offsets(component, sides[0].uses, choice)
+    is_once = choice.slice_label is None and not choice.by_example and triangle.panels * len(offsets_read) == 1
+    buffers = Buffers(xp, None if is_once else _arrays(component, sides))
     total = None
-    for offset in _offsets(component, sides[0].uses, choice):
+    for offset in offsets_read:
         activations = _both(
             triangle.one,
             assembly,

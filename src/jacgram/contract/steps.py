@@ -15,17 +15,18 @@ class Buffers:
     """Memory of each step of an order but the last, from one slice, panel, example or window offset to the next.
 
     None where something is differentiated with respect to any of these arrays: results are then needed again. None as
-    well where a program lays out its memory, and so wherever steps are taken for several parts or blocks.
+    well where a program lays out its memory, and so wherever steps are taken for several parts or blocks; and where
+    ``arrays`` is None, for steps that are taken once.
     """
 
-    def __init__(self, xp: Arrays, arrays: Sequence[Any]) -> None:
+    def __init__(self, xp: Arrays, arrays: Sequence[Any] | None) -> None:
         self._xp = xp
         self._arrays = arrays
         self._of: dict[int, Buffer | None] = {}
 
     def at(self, position: int, count: int) -> Buffer | None:
         """Memory of one of ``count`` steps."""
-        if position == count - 1:
+        if self._arrays is None or position == count - 1:
             return None
         if position not in self._of:
             self._of[position] = self._xp.buffer(self._arrays)

@@ -82,6 +82,13 @@ class Side(Protocol):
         ...
 
     @property
+    def recalled(self) -> bool:
+        """Whether outputs are those of an earlier side of f. They need not be this one's: whatever calls f then raises,
+        and the side has to be made anew.
+        """
+        ...
+
+    @property
     def checked(self) -> str:
         """Whether examples were compared with their batch: ``"checked"``, or why not."""
         ...
@@ -206,13 +213,21 @@ class Frontend(Protocol):
     compiles: bool
 
     def side(
-        self, f: Any, x: Any, params: Any, *, argument: str, create_graph: bool = False, beside: Any = None
+        self,
+        f: Any,
+        x: Any,
+        params: Any,
+        *,
+        argument: str,
+        create_graph: bool = False,
+        beside: Any = None,
+        recall: bool = False,
     ) -> Side:
         """Check f, x and params, and make a side of them.
 
         ``argument`` names x in errors (``"x1"``, ``"x2"``). ``create_graph`` keeps PyTorch's results differentiable.
         ``beside`` is a side made just before: one that differs from it in its examples alone has outputs like it, and f
-        need not be called to find them.
+        need not be called to find them. With ``recall``, what an earlier side of f had will do: see `Side.recalled`.
         """
         ...
 

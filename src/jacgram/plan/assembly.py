@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jacgram.plan.components import Component, Form
 from jacgram.plan.factors import Factor
@@ -102,6 +103,7 @@ class Assembly:
     windows: tuple[str, ...]
 
 
+@lru_cache(maxsize=4096)
 def assemble(component: Component, wanted: Wanted, *, loop_windows: bool) -> Assembly:
     """The network of a component of form ``NETWORK`` or ``TABLE``."""
     left, right = stack(component.left, 1, wanted), stack(component.right, 2, wanted)

@@ -8,7 +8,7 @@ from torch import nn
 import jacgram
 from frontends.torch.checks import FRONTEND, basis, described, rows_of
 from jacgram.core.frontend import DescriptionChanged, Struct
-from jacgram.errors import UnsupportedError
+from jacgram.errors import ArgumentError, InteractingExamplesError, UnsupportedError
 from jacgram.frontends.torch.side import TorchSide
 from kit import oracle
 
@@ -39,7 +39,7 @@ def counted(f):
 
 
 def test_how_often_a_warm_call_runs_f():
-    """For the shape of y, and for the uses: once for both sides where only examples differ, or else once a side."""
+    """For the uses: once for both sides where only examples differ, or else once a side; and by a `Jacobian` for y."""
     f, calls = counted(lambda p, x: torch.tanh(x @ p))
     w, x1, x2 = normal(3, 2), normal(4, 3), normal(5, 3)
 
@@ -54,7 +54,7 @@ def test_how_often_a_warm_call_runs_f():
         return (J1 @ J2.T).dense()
 
     check(f, w, x1, x2)
-    assert count(lambda: jacgram.ntk(f, x1, x2, params=w)) == 2
+    assert count(lambda: jacgram.ntk(f, x1, x2, params=w)) == 1
     assert count(lambda: by_hand(w)) == 3, "neither Jacobian knows of the other when it is made"
     assert count(lambda: by_hand(w.clone())) == 4
 
@@ -129,6 +129,68 @@ def test_outputs_of_other_shapes_than_before_are_refused(held, by_graph):
         ):
             (J @ J.T).dense(method=jacgram.Structured())
     check(f, p, x, normal(5, 3))
+
+
+METHODS = [jacgram.Structured(), jacgram.Materialize(), jacgram.MatrixFree()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("pattern", [None, "n i, m j -> i n j m"])
+def test_outputs_that_are_recalled_and_not_there_any_more(method, pattern):
+    width = 3
+    f = lambda p, x: torch.tanh(x @ p)[:, :width]
+    p, x1, x2 = normal(3, 4), normal(4, 3), normal(5, 3)
+    for width in (3, 3, 1, 4, 4, 2):  # noqa: B007
+        found = jacgram.ntk(f, x1, x2, params=p, pattern=pattern, method=method)
+        expected = oracle.gram(oracle.jacobian(f, x1, p), oracle.jacobian(f, x2, p))[0]
+        np.testing.assert_allclose(found, expected if pattern is None else expected.transpose(2, 0, 3, 1), atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_outputs_of_another_structure_than_those_recalled(method):
+    """Names and order of leaves are the result's own, whatever they were before."""
+    names = ("a", "b")
+    f = lambda p, x: dict(zip(names, (torch.tanh(x @ p), torch.sin(x @ p)), strict=True))
+    p, x = normal(3, 2), normal(4, 3)
+    for names in (("a", "b"), ("a", "b"), ("b", "a"), ("b", "a"), ("c", "a")):
+        found = jacgram.ntk(f, x, params=p, method=method)
+        assert set(found) == set(names)
+        one = lambda p, x, name=names[0]: f(p, x)[name]
+        np.testing.assert_allclose(found[names[0]][names[0]], oracle.gram(oracle.jacobian(one, x, p))[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_batch_statistics_that_a_function_comes_to_take(method):
+    is_training = False
+
+    def f(p, x):
+        y = x @ p
+        return torch.nn.functional.batch_norm(y, torch.zeros(2).double(), torch.ones(2).double(), training=is_training)
+
+    p, x = normal(3, 2), normal(4, 3)
+    for _ in range(2):
+        found = jacgram.ntk(f, x, params=p, method=method)
+        np.testing.assert_allclose(found, oracle.gram(oracle.jacobian(f, x, p))[0], atol=1e-10)
+    is_training = True
+    with pytest.raises(InteractingExamplesError, match="batch norm in training mode mixes examples"):
+        jacgram.ntk(f, x, params=p, method=method)
+
+
+def test_an_error_of_f_is_raised_as_it_is_where_outputs_were_recalled():
+    is_broken = False
+
+    def f(p, x):
+        if is_broken:
+            raise ZeroDivisionError("broken")
+        return x @ p
+
+    p, x = normal(3, 2), normal(4, 3)
+    jacgram.ntk(f, x, params=p)
+    is_broken = True
+    with pytest.raises(ZeroDivisionError, match="broken"):
+        jacgram.ntk(f, x, params=p)
+    with pytest.raises(ArgumentError, match="memory"):
+        jacgram.ntk(lambda p, x: x @ p, x, params=p, memory="none")
 
 
 SWITCHED = {

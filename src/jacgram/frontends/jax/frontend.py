@@ -51,6 +51,7 @@ class JaxFrontend:
         argument: str,
         create_graph: bool = False,
         beside: JaxSide | None = None,
+        recall: bool = False,
     ) -> JaxSide:
         """The side of f at x and params.
 
@@ -63,6 +64,7 @@ class JaxFrontend:
             argument: the name of x in messages.
             create_graph: nothing to do: whatever is computed here can be differentiated.
             beside: a side made just before; where only the examples differ, not in number, f is not traced for shapes.
+            recall: nothing to do: f is traced wherever it is not known to be what it was.
 
         Raises:
             StructureError: an argument, or f's output, is not as above.

@@ -62,6 +62,11 @@ class JaxSide:
         return self.program.has_examples
 
     @property
+    def recalled(self) -> bool:
+        """Whether outputs are those of an earlier side of f: never, f is traced for them."""
+        return False
+
+    @property
     def real_part(self) -> bool:
         """Whether ẏ is the real part of rows times θ̇, so that a Gram matrix is the real part of rows times rowsᴴ.
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from jacgram.frontends.torch.callables import named
@@ -167,6 +168,11 @@ class RefuseBatchStatistics(torch.overrides.TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.nn.functional.batch_norm and (args[5] if len(args) > 5 else kwargs.get("training", False)):
+        if takes_batch_statistics(func, args, kwargs):
             raise self._refuse()
         return func(*args, **kwargs)
+
+
+def takes_batch_statistics(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call is a batch norm in training mode."""
+    return func is functional.batch_norm and bool(args[5] if len(args) > 5 else kwargs.get("training", False))

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import nn
 
 from jacgram.arrays.torch import reuse_freed_memory
+from jacgram.core.frontend import Struct
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import RefuseBatchStatistics, exact_calls, full_precision, training_batch_norms
 from jacgram.frontends.torch.digest import program_digest
-from jacgram.frontends.torch.outputs import output_leaves
+from jacgram.frontends.torch.outputs import Outputs, output_leaves
 from jacgram.frontends.torch.products import constants
 from jacgram.frontends.torch.program import OfInput, OfModule, OfParams, Program
+from jacgram.frontends.torch.recalling import recalled_outputs, remember_outputs
 from jacgram.frontends.torch.side import TorchSide
 from jacgram.frontends.torch.trees import Leaf, Node, Tree, flatten
-from jacgram.frontends.torch.values import checked_tensors, example_count, require_inexact, struct_of
+from jacgram.frontends.torch.values import checked_tensors, dtype_of, example_count, require_inexact, struct_of
 
 _INTEGER_PARAMS = "derivatives need real or complex parameters; cast them, or close over them if they are constants"
 _INTEGER_X = "J is taken with respect to x; cast x, or pass params= to differentiate with respect to those"
@@ -40,6 +43,7 @@ class TorchFrontend:
         argument: str,
         create_graph: bool = False,
         beside: TorchSide | None = None,
+        recall: bool = False,
     ) -> TorchSide:
         """The side of f at x and params.
 
@@ -56,6 +60,8 @@ class TorchFrontend:
             create_graph: whether results can be differentiated.
             beside: a side made just before. Where it is known that values do not decide what f does, and only the
                 examples differ, f is not called.
+            recall: whether outputs that an earlier side of f had will do, where it is known that values do not decide
+                what f does. Wherever f is then called, outputs that are not like them raise `OtherOutputsError`.
 
         Raises:
             StructureError: an argument, or f's output, is not as above.
@@ -67,7 +73,7 @@ class TorchFrontend:
             paths, found, spec = flatten(x)
             leaves = checked_tensors(paths, found, argument)
             require_inexact(paths, leaves, argument, _INTEGER_X)
-            return _side(OfInput(f, spec), paths, spec, leaves, [], 1, create_graph=create_graph)
+            return _side(OfInput(f, spec), paths, spec, leaves, [], 1, create_graph=create_graph, recall=False)
         paths, spec, leaves, make = _variable(f, params)
         x_paths, found, x_spec = flatten(x)
         x_leaves = checked_tensors(x_paths, found, argument, leaves[0].device)
@@ -76,7 +82,7 @@ class TorchFrontend:
         moved = None
         if beside is not None and beside.create_graph == create_graph:
             moved = beside.moved(program, leaves, x_leaves, n)
-        return moved or _side(program, paths, spec, leaves, x_leaves, n, create_graph=create_graph)
+        return moved or _side(program, paths, spec, leaves, x_leaves, n, create_graph=create_graph, recall=recall)
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """``function(*arrays)``, in full precision."""
@@ -185,25 +191,25 @@ def _side(
     n: int,
     *,
     create_graph: bool,
+    recall: bool,
 ) -> TorchSide:
-    output_paths, outputs, output_spec = _outputs(program, leaves, x, n)
-    variable = tuple(struct_of(leaf) for leaf in leaves)
-    _require_one_kind(leaves, outputs)
-    if program.has_examples:
-        outputs = [torch.empty((n, *y.shape[1:]), dtype=y.dtype, device="meta") for y in outputs]
     whole = "params" if program.has_examples else "x"
-    return TorchSide(
+    side = TorchSide(
         program, leaves, x,
-        paths=tuple(path or whole for path in paths), spec=spec, variable=variable,
-        outputs=tuple(struct_of(y) for y in outputs), output_paths=tuple(output_paths), output_spec=output_spec,
-        n=n, create_graph=create_graph,
+        paths=tuple(path or whole for path in paths), spec=spec, variable=tuple(struct_of(leaf) for leaf in leaves),
+        outputs=(), output_paths=(), output_spec=Leaf(), n=n, create_graph=create_graph,
     )  # fmt: skip
+    known = recalled_outputs(side) if recall else None
+    found = known or _outputs(program, leaves, x, n)
+    if known is None:
+        _require_one_kind(leaves, found)
+        remember_outputs(side, found)
+    structs = tuple(Struct((n, *y.shape[1:]), y.dtype) if program.has_examples else y for y in found.structs)
+    return replace(side, outputs=structs, output_paths=found.paths, output_spec=found.spec, recalled=known is not None)
 
 
-def _outputs(
-    program: Program, leaves: list[torch.Tensor], x: list[torch.Tensor], n: int
-) -> tuple[list[str], list[torch.Tensor], Tree]:
-    """Paths, values and structure of the first example's y; of no examples, of one that is zero."""
+def _outputs(program: Program, leaves: list[torch.Tensor], x: list[torch.Tensor], n: int) -> Outputs:
+    """The first example's y by its shapes; of no examples, of one that is zero."""
     one = [leaf[:1] if n else leaf.new_zeros((1, *leaf.shape[1:])) for leaf in x]
     devices = sorted({leaf.device for leaf in (*leaves, *x)}, key=str)
 
@@ -216,17 +222,16 @@ def _outputs(
     with exact_calls(program.modules(), devices), RefuseBatchStatistics(refuse):
         y = program(constants(leaves), constants(one))
     names, found, spec = output_leaves(y)
-    values = [leaf.detach() for leaf in found]
-    require_inexact(names, values, "the output of f", _INTEGER_Y)
-    if program.has_examples and (found := example_count(names, values, "the output of f")) != 1:
+    require_inexact(names, found, "the output of f", _INTEGER_Y)
+    if program.has_examples and (count := example_count(names, found, "the output of f")) != 1:
         raise StructureError(
-            f"the output of f has {found} examples on axis 0 for 1 in x; f must be batch-first: (n, ...) in and out."
+            f"the output of f has {count} examples on axis 0 for 1 in x; f must be batch-first: (n, ...) in and out."
         )
-    return names, values, spec
+    return Outputs(tuple(names), tuple(map(struct_of, found)), spec)
 
 
-def _require_one_kind(variable: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
-    kinds = {y.is_complex() for y in outputs}
+def _require_one_kind(variable: Sequence[torch.Tensor], outputs: Outputs) -> None:
+    kinds = {dtype_of(y).is_complex for y in outputs.structs}
     if any(leaf.is_complex() for leaf in variable) and len(kinds) > 1:
         raise StructureError(
             "f has complex parameters, and both real and complex outputs: J is complex for some and real-linear for "

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jacgram.core.frontend import Struct
 from jacgram.errors import StructureError, UnsupportedError
 from jacgram.frontends.torch.trees import Tree, flatten
-from jacgram.frontends.torch.values import place
+from jacgram.frontends.torch.values import place, struct_of
+
+if TYPE_CHECKING:
+    from jacgram.frontends.torch.side import TorchSide
 
 _WHAT = "the output of f"
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """y of one example by its shapes.
+
+    Attributes:
+        paths, structs: of its leaves.
+        spec: its structure.
+    """
+
+    paths: tuple[str, ...]
+    structs: tuple[Struct, ...]
+    spec: Tree
+
+
 class OtherOutputsError(UnsupportedError):
     """f gives other outputs than when its side was made; no other way of recording it would help."""
+
+
+def now_batch_statistics() -> Exception:
+    """What to raise where f mixes examples by a batch norm, and did not when its outputs were found."""
+    return OtherOutputsError("f calls batch norm in training mode, and did not before. Fix: try again.")
 
 
 def output_leaves(y: Any) -> tuple[list[str], list[torch.Tensor], Tree]:
@@ -34,3 +58,18 @@ def output_leaves(y: Any) -> tuple[list[str], list[torch.Tensor], Tree]:
                 "as in f=lambda module, x: module(x).logits with params=module."
             )
     return paths, leaves, spec
+
+
+def held_to_outputs(side: TorchSide, y: Any, n: int) -> list[torch.Tensor]:
+    """Leaves of y for ``n`` examples.
+
+    Raises:
+        OtherOutputsError: the side's outputs are recalled, and y is not like them.
+    """
+    paths, leaves, spec = output_leaves(y)
+    if side.recalled:
+        expected = [((n, *struct.shape[1:]), struct.dtype) for struct in side.outputs]
+        found = [(struct.shape, struct.dtype) for struct in map(struct_of, leaves)]
+        if found != expected or spec != side.output_spec or tuple(paths) != side.output_paths:
+            raise OtherOutputsError("f gives other outputs than it gave for like examples before. Fix: try again.")
+    return leaves

@@ -13,12 +13,28 @@ from typing import TYPE_CHECKING, Any
 from jacgram.core.frontend import DescriptionChanged
 from jacgram.core.uses import Use
 from jacgram.frontends.torch.checks import Seen, state_of
+from jacgram.frontends.torch.levels import is_blind
+from jacgram.frontends.torch.outputs import Outputs
 from jacgram.frontends.torch.values import struct_of
 
 if TYPE_CHECKING:
     from jacgram.frontends.torch.side import TorchSide
 
 _descriptions = Seen()
+_outputs = Seen()
+
+
+def recalled_outputs(side: TorchSide) -> Outputs | None:
+    """What an earlier side of f gave for an example like these, where it is known that values do not decide it."""
+    if not (side.n and side.has_examples and is_blind(side)):
+        return None
+    return _outputs.get(side.program.f, (state_of(side), side.create_graph))
+
+
+def remember_outputs(side: TorchSide, outputs: Outputs) -> None:
+    """Keeps what f gives for one example, for `recalled_outputs`."""
+    if side.has_examples:
+        _outputs.put(side.program.f, (state_of(side), side.create_graph), outputs)
 
 
 def recalled(side: TorchSide, key: Any) -> list[Use] | None:

@@ -15,11 +15,13 @@ from torch.autograd.graph import get_gradient_edge
 
 from jacgram.core.uses import Einsum, Identity, Kind
 from jacgram.frontends.torch.callables import named
+from jacgram.frontends.torch.calling import takes_batch_statistics
 from jacgram.frontends.torch.compat import transform_level
 from jacgram.frontends.torch.labels import fits
 from jacgram.frontends.torch.marks import is_batched, mark, own_memory
 from jacgram.frontends.torch.norms import ELEMENTARY
 from jacgram.frontends.torch.opened import OPENED
+from jacgram.frontends.torch.outputs import now_batch_statistics
 from jacgram.frontends.torch.recurrent import CannotOpenError
 from jacgram.frontends.torch.rules import ABSORBING, CARRIED, COUNTERPARTS, RULES, Call, UnreadableCallError, Used, axes
 from jacgram.frontends.torch.tape import Entry, Reading, Tape
@@ -99,6 +101,8 @@ class Recorder(OpenCalls):
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _PASSIVE:
             return func(*args, **kwargs)
+        if takes_batch_statistics(func, args, kwargs):
+            raise now_batch_statistics()
         out = self._called(func, args, kwargs)
         if isinstance(out, torch.Tensor) and func not in VIEWS:
             self.tape.largest_bytes = max(self.tape.largest_bytes, out.numel() * out.element_size())

@@ -15,7 +15,7 @@ from jacgram.frontends.torch.compat import known_loops
 from jacgram.frontends.torch.cotangents import cotangents_of, shapes_of
 from jacgram.frontends.torch.graph import graph_uses
 from jacgram.frontends.torch.merging import merged
-from jacgram.frontends.torch.outputs import output_leaves
+from jacgram.frontends.torch.outputs import held_to_outputs
 from jacgram.frontends.torch.products import fresh, pullback_by
 from jacgram.frontends.torch.recorder import Recorder
 from jacgram.frontends.torch.tape import Entry, Tape, edge_key
@@ -188,7 +188,7 @@ def _record_at_once(side: TorchSide, leaves: list[torch.Tensor], *, copies: bool
         found.append(recorder)
         with recorder:
             y = side.program(leaves, [leaf[None] for leaf in x])
-        return tuple(leaf[0] for leaf in output_leaves(y)[1])
+        return tuple(leaf[0] for leaf in held_to_outputs(side, y, 1))
 
     zeros = torch.zeros(side.n, device=side.device, dtype=torch.bool)
     with known_loops():
@@ -202,7 +202,7 @@ def _record_one(side: TorchSide, leaves: list[torch.Tensor], example: int, *, co
     x = [leaf[example : example + 1] for leaf in side.inputs()]
     with recorder:
         y = side.program(leaves, x)
-    outputs = output_leaves(y)[1]
+    outputs = held_to_outputs(side, y, 1)
     recorder.tape.outputs = outputs if side.has_examples else [leaf[None] for leaf in outputs]
     return recorder
 

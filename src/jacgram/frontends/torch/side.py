@@ -13,12 +13,12 @@ import torch
 from jacgram.core.frontend import UNCHECKED, Struct
 from jacgram.core.uses import Use
 from jacgram.errors import StructureError
-from jacgram.frontends.torch.calling import exact_calls
+from jacgram.frontends.torch.calling import RefuseBatchStatistics, exact_calls
 from jacgram.frontends.torch.checks import check_examples, check_holomorphic, state_of
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
 from jacgram.frontends.torch.levels import find_level, is_blind
 from jacgram.frontends.torch.merging import Layout
-from jacgram.frontends.torch.outputs import OtherOutputsError, output_leaves
+from jacgram.frontends.torch.outputs import OtherOutputsError, held_to_outputs, now_batch_statistics
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program, same_program
 from jacgram.frontends.torch.pushing import pushed
@@ -71,6 +71,7 @@ class TorchSide:
         spec: structure of the variable.
         output_spec: structure of y.
         create_graph: whether results can be differentiated with respect to what the leaves and x were made of.
+        recalled: whether outputs are those that an earlier side of f had, see `recalling`.
         notes: what a plan should say of how uses were found: which fallbacks were taken, and why.
         shared: see `Shared`.
     """
@@ -86,6 +87,7 @@ class TorchSide:
     output_spec: Tree
     n: int
     create_graph: bool = False
+    recalled: bool = False
     checked: str = UNCHECKED
     framework: str = "torch"
     notes: list[str] = field(default_factory=list[str])
@@ -308,8 +310,12 @@ class TorchSide:
             yield
 
     def flat(self, leaves: Sequence[torch.Tensor], x: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
-        """Leaves of y. Call it within `calling`."""
-        return output_leaves(self.program(leaves, self.inputs() if x is None else x))[1]
+        """Leaves of y, for these examples or the side's own. Call it within `calling`."""
+        x = self.inputs() if x is None else x
+        # Where outputs were not recalled, f was called for them, and refused.
+        with RefuseBatchStatistics(now_batch_statistics) if self.recalled else nullcontext():
+            y = self.program(leaves, x)
+        return held_to_outputs(self, y, len(x[0]) if x else 1)
 
     def require_shapes(self, outputs: Sequence[torch.Tensor]) -> None:
         """`OtherOutputsError` unless outputs ``(n, *output)`` are of the shapes that f had when this side was made."""
