@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -39,37 +40,43 @@ def fitted(entry: Entry) -> Fitted | None:
         kind = Einsum(None, d, d)
     if not isinstance(kind, Einsum):
         return None
-    cotangent = arranged(entry, entry.output)
-    inner = entry.inner
-    sizes = dict(zip(kind.cotangent, cotangent.shape[1 + inner :], strict=True))
-    if kind.activation is not None:
-        assert entry.activation is not None
-        own = entry.activation.shape[entry.activation.ndim - len(kind.activation) :]
-        for label, size in zip(kind.activation, own, strict=True):
-            sizes[label] = max(size, sizes.get(label, 1))
-    for label, size in zip(kind.weight, entry.weight_shape, strict=True):
+    activation = None if kind.activation is None or entry.activation is None else tuple(entry.activation.shape)
+    repeated = frozenset(axis for term in entry.weight.terms for axis in term.repeated)
+    return _fitted(
+        kind, tuple(arranged(entry, entry.output).shape), activation, entry.weight_shape, repeated, entry.inner
+    )
+
+
+@lru_cache(maxsize=4096)
+def _fitted(
+    kind: Einsum,
+    cotangent: tuple[int, ...],
+    activation: tuple[int, ...] | None,
+    weight: tuple[int, ...],
+    repeated: frozenset[int],
+    inner: int,
+) -> Fitted | None:
+    """The same by shapes, and by axes along which parts of the weight repeat their entries."""
+    sizes = dict(zip(kind.cotangent, cotangent[1 + inner :], strict=True))
+    own = () if activation is None or kind.activation is None else activation[len(activation) - len(kind.activation) :]
+    for label, size in zip(kind.activation or (), own, strict=True):
+        sizes[label] = max(size, sizes.get(label, 1))
+    for label, size in zip(kind.weight, weight, strict=True):
         sizes.setdefault(label, size)
-    return _without_broadcasts(entry, kind, sizes, inner)
-
-
-def _without_broadcasts(entry: Entry, kind: Einsum, sizes: dict[str, int], inner: int) -> Fitted | None:
-    pairs = list(enumerate(zip(kind.weight, entry.weight_shape, strict=True)))
-    dropped = {axis for axis, (label, size) in pairs if size != sizes[label]}
-    dropped |= {axis for term in entry.weight.terms for axis in term.repeated}
-    weight = tuple(label for axis, (label, _) in pairs if axis not in dropped)
+    dropped = repeated | {a for a, (x, size) in enumerate(zip(kind.weight, weight, strict=True)) if size != sizes[x]}
+    kept = tuple(label for axis, label in enumerate(kind.weight) if axis not in dropped)
     extra = tuple(f"v{axis}" for axis in range(inner))
-    activation, squeezed = kind.activation, ()
-    if activation is not None and entry.activation is not None:
-        lead = entry.activation.ndim - len(activation)
+    labels, squeezed = kind.activation, ()
+    if labels is not None and activation is not None:
+        lead = len(activation) - len(labels)
         if lead - 1 not in (0, inner):
             return None
-        own = entry.activation.shape[lead:]
-        squeezed = tuple(a for a, (x, size) in enumerate(zip(activation, own, strict=True)) if size != sizes[x])
-        kept = tuple(x for a, x in enumerate(activation) if a not in squeezed)
-        activation = (*extra, *kept) if lead - 1 else kept
-    if not set(weight) <= {*(activation or ()), *kind.cotangent}:
+        squeezed = tuple(a for a, (x, size) in enumerate(zip(labels, own, strict=True)) if size != sizes[x])
+        labels = tuple(x for a, x in enumerate(labels) if a not in squeezed)
+        labels = (*extra, *labels) if lead - 1 else labels
+    if not set(kept) <= {*(labels or ()), *kind.cotangent}:
         return None
-    return Fitted(Einsum(activation, (*extra, *kind.cotangent), weight), tuple(sorted(dropped)), squeezed)
+    return Fitted(Einsum(labels, (*extra, *kind.cotangent), kept), tuple(sorted(dropped)), squeezed)
 
 
 def fits(entry: Entry) -> bool:
