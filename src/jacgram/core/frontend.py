@@ -242,10 +242,11 @@ class Frontend(Protocol):
         """
         ...
 
-    def closed(self, side: Any) -> tuple[Side, Hashable] | None:
-        """The side of f's traced program, closing over nothing, and a key equal for equal programs and shapes.
+    def closed(self, first: Any, second: Any) -> tuple[tuple[Side, Side], Hashable] | None:
+        """Both sides of f's traced program, closing over nothing, and a key equal for equal programs and shapes.
 
-        None where a framework does not trace, or where equal programs cannot be told.
+        Where ``second`` is ``first``, so it is in the result. None where a framework does not trace, or where equal
+        programs cannot be told.
         """
         ...
 

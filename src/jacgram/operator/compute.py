@@ -173,10 +173,10 @@ def run_request(request: Request, method: Method, memory: int | str | None, give
     ``given`` is a plan made before, in place of one made here.
     """
     _check_given(given, memory)
-    closed = _closed(request)
+    closed = request.frontend.closed(*request.sides)
     if closed is None:
         return _run_eagerly(request, method, memory, given)
-    request, keys = closed
+    request, keys = replace(request, sides=closed[0]), closed[1]
     arrays, places = _arrays(request)
     key = (keys, places, request.same, request.pairs, request.conjugate, request.accumulate, request.by_leaf)
     key = (key, request.xp, method, memory, given)
@@ -219,17 +219,6 @@ def _run_eagerly(request: Request, method: Method, memory: int | str | None, giv
 
 _PREPARED = 128  # requests kept planned and compiled; the least recently used goes first
 _prepared: OrderedDict[Hashable, Callable[[Sequence[Any]], Any]] = OrderedDict()
-
-
-def _closed(request: Request) -> tuple[Request, Hashable] | None:
-    """The request about traced programs that close over nothing, and a key equal for equal ones."""
-    first = request.frontend.closed(request.sides[0])
-    second = first if request.same else request.frontend.closed(request.sides[1])
-    if first is None or second is None:
-        return None
-    # Equal programs at equal shapes: one does for both sides.
-    side2 = first[0].with_arrays(second[0].arrays()) if first[1] == second[1] and not request.same else second[0]
-    return replace(request, sides=(first[0], side2)), (first[1], second[1])
 
 
 def _arrays(request: Request) -> tuple[list[Any], tuple[int, ...]]:

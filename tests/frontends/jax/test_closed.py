@@ -10,7 +10,8 @@ from jacgram.frontends.jax import frontend
 
 def closed(f, x, params=None):
     side = frontend().side(f, x, params, argument="x1")
-    return frontend().closed(side)
+    found = frontend().closed(side, side)
+    return None if found is None else (found[0][0], found[1])
 
 
 X = jnp.arange(6.0).reshape(3, 2)
@@ -70,16 +71,125 @@ def test_constants_are_arrays_of_the_side():
     assert closed(lambda w, x: jnp.tanh(x @ w) * scale, X, W)[1] == key
 
 
-def test_rules_of_their_own_are_not_compared():
+def double(slope, scale=1.0):
+    """2 x, with a tangent of its own."""
+
     @jax.custom_jvp
     def double(x):
         return 2 * x
 
-    double.defjvp(lambda primals, tangents: (2 * primals[0], 5 * tangents[0]))
-    assert closed(lambda w, x: double(x @ w), X, W) is None
-    assert closed(lambda w, x: jax.jit(lambda a: double(a))(x @ w), X, W) is None
-    found = jacgram.ntk(lambda w, x: double(x @ w).sum(1), X, params=W)
-    assert found == pytest.approx(25 * 4 * X @ X.T)
+    double.defjvp(lambda primals, tangents: (2 * primals[0], slope * tangents[0] * scale))
+    return double
+
+
+def pulled(slope):
+    """2 x, with a cotangent of its own."""
+
+    @jax.custom_vjp
+    def double(x):
+        return 2 * x
+
+    double.defvjp(lambda x: (2 * x, x), lambda x, g: (slope * g,))
+    return double
+
+
+@pytest.mark.parametrize("make", [double, pulled])
+def test_rules_of_their_own_are_compared_as_programs(make):
+    inside = lambda f: lambda w, x: jax.jit(lambda a: f(a))(x @ w)
+    within = lambda f: lambda w, x: jax.lax.fori_loop(0, 2, lambda _, a: f(a), x @ w)
+    for place in (lambda f: lambda w, x: f(x @ w), inside, within):
+        keys = [closed(place(make(slope)), X, W)[1] for slope in (5.0, 5.0, 7.0)]
+        assert keys[0] == keys[1] != keys[2]
+        assert hash(keys[0]) == hash(keys[1])
+    f, plain = make(5.0), closed(lambda w, x: 2 * (x @ w), X, W)
+    assert closed(lambda w, x: f(x @ w), X, W)[1] != plain[1]
+    for slope in (5.0, 7.0, 5.0):
+        f = make(slope)
+        found = jacgram.ntk(lambda w, x, f=f: f(x @ w).sum(1), X, params=W)
+        assert found == pytest.approx(slope**2 * 4 * X @ X.T)
+
+
+def test_a_rule_that_changes_is_seen():
+    slope = 5.0
+
+    @jax.custom_jvp
+    def double(x):
+        return 2 * x
+
+    double.defjvp(lambda primals, tangents: (2 * primals[0], slope * tangents[0]))
+    f = lambda w, x: double(x @ w).sum(1)
+    for slope in (5.0, 5.0, 7.0, 5.0):
+        assert jacgram.ntk(f, X, params=W) == pytest.approx(slope**2 * 4 * X @ X.T)
+
+
+def test_arrays_within_rules_are_told_apart_by_identity():
+    scale, other = jnp.arange(4.0), jnp.arange(1.0, 5.0)
+    keys = [closed(lambda w, x, s=s: double(5.0, s)(x @ w), X, W)[1] for s in (scale, scale, other)]
+    assert keys[0] == keys[1] != keys[2]
+    assert closed(lambda w, x: double(5.0, scale + x[0, 0])(x @ w), X, W) is None, "its rule closes over what is traced"
+    for factor in (scale, other, scale):
+        found = jacgram.ntk(
+            lambda w, x, factor=factor: double(5.0, factor)(x @ w), X, params=W, pattern="n i, m i -> i"
+        )
+        assert found == pytest.approx(25 * factor**2 * (X.sum(0) @ X.sum(0)))
+
+
+def test_rules_that_cannot_be_told_are_not_compared():
+    @jax.custom_jvp
+    def asking(x, y):
+        return x * y
+
+    def rule(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        dx, dy = (0 * x if type(d) is jax.custom_derivatives.SymbolicZero else d for d in (dx, dy))
+        return x * y, dx * y + x * dy
+
+    asking.defjvp(rule, symbolic_zeros=True)
+    assert closed(lambda w, x: asking(x @ w, x[:, :1]), X, W) is None
+    found = jacgram.ntk(lambda w, x: asking(x @ w, x[:, :1]), X, params=W, pattern="n i, m i -> n m")
+    assert found == pytest.approx(4 * (X @ X.T) * (X[:, :1] @ X[:, :1].T))
+
+
+def test_rules_of_integers_and_of_several_arguments():
+    @jax.custom_jvp
+    def pick(x, index):
+        return x[..., index] ** 2
+
+    pick.defjvp(lambda p, t: (pick(*p), 2 * p[0][..., p[1]] * t[0][..., p[1]]))
+    f = lambda w, x: pick(x @ w, jnp.array([1, 3]))
+    assert closed(f, X, W)[1] == closed(lambda w, x: pick(x @ w, jnp.array([1, 3])), X, W)[1]
+    expected = jacgram.ntk(lambda w, x: (x @ w)[:, jnp.array([1, 3])] ** 2, X, params=W)
+    assert jacgram.ntk(f, X, params=W) == pytest.approx(expected)
+
+
+def test_sides_that_differ_in_their_examples_are_traced_once():
+    calls = []
+
+    def f(w, x):
+        calls.append(1)
+        return jnp.tanh(x @ w)
+
+    def count(x1, x2, v=W):
+        first = frontend().side(f, x1, W, argument="x1")
+        second = frontend().side(f, x2, v, argument="x2")
+        calls.clear()
+        (side1, side2), _ = frontend().closed(first, second)
+        assert (side1.n, side2.n) == (len(x1), len(x2))
+        assert side1.arrays()[-1] is first.x[0] and side2.arrays()[-1] is second.x[0]
+        return len(calls)
+
+    assert (count(X, X + 1), count(X, X[:2]), count(X, X, W * 2), count(X, X.astype("float32"))) == (1, 1, 2, 2)
+
+
+def test_shapes_that_depend_on_the_batch_are_seen_however_often_f_was_checked():
+    width = 2
+    f = lambda w, x: (x @ w)[:, :width]
+    assert jacgram.ntk(f, X, params=W).shape == (3, 3, 2, 2)
+    f_of_batch = lambda w, x: (x @ w)[:, : (width if len(x) == 1 else 2)]
+    jacgram.ntk(f_of_batch, X, params=W)
+    width = 3
+    with pytest.raises(jacgram.JacgramError, match="one by one"):
+        jacgram.ntk(f_of_batch, X, params=W)
 
 
 def test_traced_arrays_are_not_closed_over():

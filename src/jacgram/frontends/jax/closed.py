@@ -13,8 +13,10 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+from jacgram.frontends.jax.checks import require_shapes
+from jacgram.frontends.jax.custom_rules import rules_key
 from jacgram.frontends.jax.execute import holds_tracer
-from jacgram.frontends.jax.fingerprint import fingerprint, has_custom_rules
+from jacgram.frontends.jax.fingerprint import fingerprint
 from jacgram.frontends.jax.program import output_leaves
 from jacgram.frontends.jax.side import JaxSide
 from jacgram.frontends.jax.trees import Partition, is_weak, type_of
@@ -42,11 +44,32 @@ class Traced:
         return jax.tree.unflatten(self.output_treedef, program(*variable, *held[:split], *x))
 
 
-def closed(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
-    """The side of the traced program, and a key equal for equal programs at points of equal shapes.
+def closed(first: JaxSide, second: JaxSide) -> tuple[tuple[JaxSide, JaxSide], Hashable] | None:
+    """Both sides as traced programs, and a key equal for equal programs at points of equal shapes.
 
-    None while values are being traced, and where f has differentiation rules of its own: those have no equality.
+    Sides that differ in their examples alone are traced once, and one program does for both; so it does where they turn
+    out to be equal.
+
+    None while values are being traced, and where f has differentiation rules of its own that cannot be told apart.
     """
+    left = _traced(first)
+    if left is None:
+        return None
+    side1, computes = left
+    if second is first:
+        return (side1, side1), _key(computes, first)
+    if first.like(second):
+        right = None if holds_tracer(second.arrays()) else (_moved(side1, second), computes)
+    else:
+        right = _traced(second)
+    if right is None:
+        return None
+    side2, keys = right[0], (_key(computes, first), _key(right[1], second))
+    return (side1, side1.with_arrays(side2.arrays()) if keys[0] == keys[1] else side2), keys
+
+
+def _traced(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
+    """The side of the traced program, and what the program computes."""
     if holds_tracer(side.arrays()):
         return None
     specs = [type_of(array) for array in (*side.leaves, *side.held)]
@@ -59,8 +82,10 @@ def closed(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
 
     with jax.default_matmul_precision("highest"):
         traced = jax.make_jaxpr(flat)(*specs)
-    if holds_tracer(traced.consts) or has_custom_rules(traced.jaxpr):
-        return None
+        if side.has_examples and side.n > 1:
+            require_shapes(side, [tuple(y.shape) for y in traced.out_avals])
+        if holds_tracer(traced.consts) or (rules := rules_key(traced.jaxpr)) is None:
+            return None
     program = Traced(
         side.program.f,
         side.program.partition,
@@ -70,6 +95,15 @@ def closed(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
         side.output_treedef,
     )
     counts = (len(side.held), len(traced.consts), len(side.x))
-    key = (fingerprint(traced.jaxpr), counts, side.has_examples, side.n, side.paths, side.variable, side.outputs)
+    computes = (fingerprint(traced.jaxpr), rules, counts)
+    return replace(side, program=program, held=[*side.held, *traced.consts]), computes
+
+
+def _moved(traced: JaxSide, side: JaxSide) -> JaxSide:
+    """The traced program at a side that is like the one it was traced for."""
+    return replace(side, program=traced.program, held=traced.held)
+
+
+def _key(computes: Hashable, side: JaxSide) -> Hashable:
     weak = tuple(map(is_weak, side.arrays()))
-    return replace(side, program=program, held=[*side.held, *traced.consts]), (key, weak)
+    return (computes, side.has_examples, side.n, side.paths, side.variable, side.outputs, weak)

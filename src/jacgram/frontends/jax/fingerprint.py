@@ -37,18 +37,14 @@ class Same:
         return id(self.value)
 
 
-def has_custom_rules(jaxpr: Jaxpr) -> bool:
-    """Whether some equation, however deep, has a differentiation rule of its own, which the key does not tell apart."""
-    return any(
-        equation.primitive.name in CUSTOM_RULES
-        or any(map(has_custom_rules, sub_jaxprs(list(equation.params.values()))))
-        for equation in jaxpr.eqns
-    )
-
-
 def fingerprint(jaxpr: Jaxpr) -> Hashable:
     """The key of a jaxpr: its equations, recursively, with variables numbered in order of appearance."""
     return _of_jaxpr(jaxpr)
+
+
+def fingerprint_closed(closed: ClosedJaxpr) -> Hashable:
+    """The key of a jaxpr with its constants: numbers by value, arrays by identity."""
+    return (_of_jaxpr(closed.jaxpr), tuple(_of_value(const) for const in closed.consts))
 
 
 def sub_jaxprs(value: Any) -> Iterator[Jaxpr]:
@@ -108,7 +104,7 @@ def _of_value(value: Any) -> Hashable:
         case dict():
             return (dict, *((_of_value(k), _of_value(v)) for k, v in value.items()))
         case ClosedJaxpr():  # first: in some releases every jaxpr is one
-            return (_of_jaxpr(value.jaxpr), tuple(_of_value(const) for const in value.consts))
+            return fingerprint_closed(value)
         case Jaxpr():
             return _of_jaxpr(value)
         case np.ndarray() | np.generic():

@@ -94,9 +94,9 @@ class JaxFrontend:
         """`run` for many arrays of these shapes, traced once."""
         return prepare(function, arrays)
 
-    def closed(self, side: Any) -> tuple[JaxSide, Hashable] | None:
-        """The side of f's traced program, and its key; None where equal programs cannot be told."""
-        return closed(side)
+    def closed(self, first: Any, second: Any) -> tuple[tuple[JaxSide, JaxSide], Hashable] | None:
+        """Both sides of traced programs, and their key; None where equal programs cannot be told."""
+        return closed(first, second)
 
     def digest(self, side: Any) -> str:
         """What f computes and how it is differentiated, from its traced program."""

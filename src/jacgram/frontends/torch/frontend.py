@@ -93,7 +93,7 @@ class TorchFrontend:
     def prepare(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
         """Nothing is traced ahead: calls are eager, and which they are may depend on values."""
 
-    def closed(self, side: Any) -> None:
+    def closed(self, first: Any, second: Any) -> None:
         """Nothing is traced: every call is recorded anew."""
 
     def digest(self, side: Any) -> str:

@@ -1,0 +1,77 @@
+"""Rules of custom derivatives as programs, so that functions which have some can be told apart, or known to be equal.
+
+A jaxpr holds such a rule as a function that is made anew at each trace, and has no equality. But the rule can be
+traced: of ``custom_jvp`` the pushforward, of ``custom_vjp`` the pullback. That is all that a first derivative takes of
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+from jacgram.frontends.jax.compat import bind
+from jacgram.frontends.jax.execute import holds_tracer
+from jacgram.frontends.jax.fingerprint import CUSTOM_RULES, fingerprint_closed, sub_jaxprs
+
+
+def rules_key(jaxpr: Jaxpr) -> Hashable | None:
+    """A key equal for jaxprs with equal fingerprints only where their rules are equal programs, with the same arrays.
+
+    None where some rule cannot be told by its program: it asks which tangents are zero, or closes over what is being
+    traced, or does not trace by itself.
+    """
+    found: list[Hashable] = []
+    for equation in _with_rules(jaxpr):
+        if equation.params.get("symbolic_zeros"):
+            return None
+        try:
+            rule = _rule(equation)
+        except Exception:  # whatever it raises is raised again where f is differentiated
+            return None
+        if rule is not None and holds_tracer(rule.consts):
+            return None
+        found.append(None if rule is None else fingerprint_closed(rule))
+    return tuple(found)
+
+
+def _with_rules(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Equations with a rule of their own, however deep; what such a one calls is not differentiated."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in CUSTOM_RULES:
+            yield equation
+        else:
+            for inner in sub_jaxprs(list(equation.params.values())):
+                yield from _with_rules(inner)
+
+
+def _rule(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The pushforward or the pullback of an equation; None where it has no input to differentiate."""
+    specs = [
+        jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=getattr(v.aval, "weak_type", False))  # pyright: ignore[reportAttributeAccessIssue]
+        for v in equation.invars
+    ]
+    moved = [at for at, spec in enumerate(specs) if jnp.issubdtype(spec.dtype, jnp.inexact)]
+    if not moved:
+        return None
+
+    def call(values: Sequence[Any], point: Sequence[Any]) -> list[Any]:
+        every = list(point)
+        for at, value in zip(moved, values, strict=True):
+            every[at] = value
+        return bind(equation, every)
+
+    def pushed(point: list[Any], tangents: list[Any]) -> Any:
+        return jax.jvp(lambda *values: call(values, point), [point[at] for at in moved], tangents)
+
+    def pulled(point: list[Any], cotangents: list[Any]) -> Any:
+        return jax.vjp(lambda *values: call(values, point), *(point[at] for at in moved))[1](cotangents)
+
+    if equation.primitive.name.startswith("custom_jvp"):
+        return jax.make_jaxpr(pushed)(specs, [specs[at] for at in moved])
+    outputs = jax.eval_shape(lambda point: bind(equation, point), specs)
+    return jax.make_jaxpr(pulled)(specs, outputs)
