@@ -1,8 +1,8 @@
 """Rules of custom derivatives as programs, so that functions which have some can be told apart, or known to be equal.
 
-A jaxpr holds such a rule as a function that is made anew at each trace, and has no equality. But the rule can be
-traced: of ``custom_jvp`` the pushforward, of ``custom_vjp`` the pullback. That is all that a first derivative takes of
-it.
+A jaxpr holds such a rule as a function that is made anew at each trace, and has no equality. But the pushforward of
+``custom_jvp``, which `jax.nn.relu` and `jax.nn.softmax` are made with, can be traced by itself, and is all that a first
+derivative takes of it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from jacgram.frontends.jax.fingerprint import CUSTOM_RULES, fingerprint_closed, 
 def rules_key(jaxpr: Jaxpr) -> Hashable | None:
     """A key equal for jaxprs with equal fingerprints only where their rules are equal programs, with the same arrays.
 
-    None where some rule cannot be told by its program: it asks which tangents are zero, or closes over what is being
-    traced, or does not trace by itself.
+    None where some rule cannot be told by its program: that of a ``custom_vjp``, which not every release of JAX runs
+    again from a jaxpr; one that asks which tangents are zero, or closes over what is being traced, or does not trace by
+    itself.
     """
     found: list[Hashable] = []
     for equation in _with_rules(jaxpr):
-        if equation.params.get("symbolic_zeros"):
+        if equation.primitive.name != "custom_jvp_call" or equation.params["symbolic_zeros"]:
             return None
         try:
-            rule = _rule(equation)
+            rule = _pushforward(equation)
         except Exception:  # whatever it raises is raised again where f is differentiated
             return None
         if rule is not None and holds_tracer(rule.consts):
@@ -49,29 +50,24 @@ def _with_rules(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
                 yield from _with_rules(inner)
 
 
-def _rule(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """The pushforward or the pullback of an equation; None where it has no input to differentiate."""
-    specs = [
-        jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=getattr(v.aval, "weak_type", False))  # pyright: ignore[reportAttributeAccessIssue]
-        for v in equation.invars
-    ]
+def _pushforward(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The rule of an equation at its inputs; None where it has no input to differentiate."""
+    specs = [_spec_of(variable.aval) for variable in equation.invars]
     moved = [at for at, spec in enumerate(specs) if jnp.issubdtype(spec.dtype, jnp.inexact)]
     if not moved:
         return None
 
-    def call(values: Sequence[Any], point: Sequence[Any]) -> list[Any]:
+    def call(point: Sequence[Any], values: Sequence[Any]) -> list[Any]:
         every = list(point)
         for at, value in zip(moved, values, strict=True):
             every[at] = value
         return bind(equation, every)
 
     def pushed(point: list[Any], tangents: list[Any]) -> Any:
-        return jax.jvp(lambda *values: call(values, point), [point[at] for at in moved], tangents)
+        return jax.jvp(lambda *values: call(point, values), [point[at] for at in moved], tangents)
 
-    def pulled(point: list[Any], cotangents: list[Any]) -> Any:
-        return jax.vjp(lambda *values: call(values, point), *(point[at] for at in moved))[1](cotangents)
+    return jax.make_jaxpr(pushed)(specs, [specs[at] for at in moved])
 
-    if equation.primitive.name.startswith("custom_jvp"):
-        return jax.make_jaxpr(pushed)(specs, [specs[at] for at in moved])
-    outputs = jax.eval_shape(lambda point: bind(equation, point), specs)
-    return jax.make_jaxpr(pulled)(specs, outputs)
+
+def _spec_of(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
