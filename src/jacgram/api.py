@@ -107,11 +107,13 @@ def ntk(
 
     side1 = frontend.side(f, x1, params, argument="x1", create_graph=create_graph, recall=True)
     try:
-        return kernel(side1)
+        found = kernel(side1)
     except Exception:
-        if not side1.recalled:
+        if not side1.doubtful:
             raise
-    # What f gave before, it may not give any more, and nothing was told by that.
+    else:
+        if not side1.doubtful:
+            return found
     return kernel(frontend.side(f, x1, params, argument="x1", create_graph=create_graph))
 
 

@@ -69,8 +69,3 @@ def test_batch_axes_lie_as_they_do_where_a_loop_spares_the_copy():
     found = way(lying("xykzm", itemsize=4, **sizes), lying("xyzkn", itemsize=4, **sizes), "zyxmn", loops=True)
     assert found.steps == 8
     assert not found.left.copied
-
-
-def test_what_was_found_is_kept():
-    given = lying("nw", n=4, w=50), lying("mw", m=5, w=50)
-    assert way(*given, "nm", loops=True) is way(*given, "nm", loops=True)

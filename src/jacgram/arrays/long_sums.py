@@ -16,7 +16,7 @@ _LONG = 4096  # products added up one after the other, from which on their round
 
 
 @lru_cache(maxsize=4096)
-def in_blocks(spec: str, shapes: tuple[Shape, Shape]) -> tuple[str, list[Shape]] | None:
+def in_blocks(spec: str, shapes: tuple[Shape, Shape]) -> tuple[str, tuple[Shape, ...]] | None:
     """The einsum ``spec`` of two operands with its longest sum in blocks, to be added up along a new first axis.
 
     Returns:
@@ -34,9 +34,9 @@ def in_blocks(spec: str, shapes: tuple[Shape, Shape]) -> tuple[str, list[Shape]]
     if blocks == 1 or 16 * blocks * math.prod(sizes[x] for x in out) > sum(map(math.prod, shapes)):
         return None
     extra = next(letter for letter in string.ascii_letters if letter not in spec)
-    cut = [
+    cut = tuple(
         (*shape[: term.index(longest)], blocks, size // blocks, *shape[term.index(longest) + 1 :])
         for term, shape in zip(terms, shapes, strict=True)
-    ]
+    )
     words = ",".join(term.replace(longest, extra + longest) for term in terms)
     return f"{words}->{extra}{out}", cut

@@ -1,6 +1,6 @@
 """How two tensors become a batched matrix product, by how they lie: which axes are merged, copied or looped over.
 
-Nothing here touches a tensor, so what is found for one pair holds for every pair that lies alike, and is kept.
+Nothing here touches a tensor, so what is found for one pair holds for every pair that lies alike.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 _CALL_FLOPS = 1 << 21  # done by a wide product within the time that one call takes
 _MOST_PRODUCTS = 256
@@ -145,7 +144,6 @@ class Entrywise:
     order: tuple[int, ...]
 
 
-@lru_cache(maxsize=4096)
 def way(left: Lying, right: Lying, out: str, *, loops: bool) -> Way | Entrywise | None:
     """How to contract two tensors to the axes ``out``, or None where that is no matrix product.
 

@@ -69,11 +69,11 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     route = _route(spec, left.shape, left.stride(), right.shape, right.stride(), left.element_size(), loops)
     if route is None:
         return torch.einsum(spec, left, right)
-    done = route if isinstance(route, Entrywise) else route.done
-    if done.swapped:
-        left, right = right, left
     if isinstance(route, Entrywise):
-        return _entry_by_entry(route, left, right, take)
+        vector, matrix = (right, left) if route.swapped else (left, right)
+        return _entry_by_entry(route, vector, matrix, take)
+    if route.done.swapped:
+        left, right = right, left
     if take is None:
         return _followed(route.done, left, right)
     if route.done.steps is None:

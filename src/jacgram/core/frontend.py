@@ -82,9 +82,10 @@ class Side(Protocol):
         ...
 
     @property
-    def recalled(self) -> bool:
-        """Whether outputs are those of an earlier side of f. They need not be this one's: whatever calls f then raises,
-        and the side has to be made anew.
+    def doubtful(self) -> bool:
+        """Whether outputs are those of an earlier side of f, and f has not given them again since.
+
+        They need not be this side's: what came of it may be wrong, and so may errors. The side is to be made anew.
         """
         ...
 
@@ -180,8 +181,11 @@ class Side(Protocol):
         """
         ...
 
-    def check_examples(self) -> None:
-        """Raise `InteractingExamplesError` unless each example's output is its own."""
+    def check_examples(self, beside: Self | None = None) -> None:
+        """Raise `InteractingExamplesError` unless each example's output is its own.
+
+        ``beside`` is a side that was checked just before.
+        """
         ...
 
     def flatten_variable(self, tree: Any, argument: str) -> list[Any]:
@@ -227,7 +231,7 @@ class Frontend(Protocol):
 
         ``argument`` names x in errors (``"x1"``, ``"x2"``). ``create_graph`` keeps PyTorch's results differentiable.
         ``beside`` is a side made just before: one that differs from it in its examples alone has outputs like it, and f
-        need not be called to find them. With ``recall``, what an earlier side of f had will do: see `Side.recalled`.
+        need not be called to find them. With ``recall``, what an earlier side of f had will do: see `Side.doubtful`.
         """
         ...
 

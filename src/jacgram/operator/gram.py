@@ -261,7 +261,8 @@ class GramOperator:
         """With ``crossed``, every pair of outputs; without, each output of side 1 with its namesake."""
         side1.check_examples()
         side2 = side1 if side1.same_point(side2) else side2
-        side2.check_examples()
+        if side2 is not side1:
+            side2.check_examples(beside=side1)
         pairs = tuple(
             (l1, l2, labels(a, b))
             for l1, a in enumerate(side1.outputs)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jacgram
@@ -110,16 +111,30 @@ def test_a_rule_that_changes_is_seen():
         assert jacgram.ntk(f, X, params=W) == pytest.approx(slope**2 * 4 * X @ X.T)
 
 
-def test_arrays_within_rules_are_told_apart_by_identity():
-    scale, other = jnp.arange(4.0), jnp.arange(1.0, 5.0)
-    keys = [closed(lambda w, x, s=s: double(5.0, s)(x @ w), X, W)[1] for s in (scale, scale, other)]
-    assert keys[0] == keys[1] != keys[2]
-    assert closed(lambda w, x: double(5.0, scale + x[0, 0])(x @ w), X, W) is None, "its rule closes over what is traced"
-    for factor in (scale, other, scale):
-        found = jacgram.ntk(
-            lambda w, x, factor=factor: double(5.0, factor)(x @ w), X, params=W, pattern="n i, m i -> i"
-        )
-        assert found == pytest.approx(25 * factor**2 * (X.sum(0) @ X.sum(0)))
+def test_rules_that_hold_arrays_are_not_compared():
+    """An array may be written to, and would be kept alive."""
+    scale, written = jnp.arange(4.0), np.ones(4)
+    assert closed(lambda w, x: double(5.0, scale)(x @ w), X, W) is None
+    assert closed(lambda w, x: double(5.0, scale + x[0, 0])(x @ w), X, W) is None, "closes over what is traced"
+    held = lambda w, x: double(5.0, jnp.asarray(written))(x @ w)
+    assert closed(held, X, W) is None
+    for factor in (1.0, 10.0, 1.0):
+        written[:] = factor
+        found = jacgram.ntk(held, X, params=W, pattern="n i, m i -> ")
+        assert found == pytest.approx(4 * 25 * factor**2 * (X.sum(0) @ X.sum(0)))
+
+
+def test_rules_that_call_what_jax_traces_later_are_not_compared():
+    factor = 2.0
+
+    @jax.custom_batching.custom_vmap
+    def times(t):
+        return factor * t
+
+    times.def_vmap(lambda size, batched, t: (factor * t, True))
+    f = jax.custom_jvp(lambda x: 2 * x)
+    f.defjvp(lambda p, t: (2 * p[0], times(t[0])))
+    assert closed(lambda w, x: f(x @ w), X, W) is None
 
 
 def test_rules_of_the_backward_pass_are_not_compared():
@@ -178,15 +193,22 @@ def test_sides_that_differ_in_their_examples_are_traced_once():
     assert (count(X, X + 1), count(X, X[:2]), count(X, X, W * 2), count(X, X.astype("float32"))) == (1, 1, 2, 2)
 
 
-def test_shapes_that_depend_on_the_batch_are_seen_however_often_f_was_checked():
+@pytest.mark.parametrize("x2", [None, X, X[:2]], ids=["itself", "as many", "others"])
+@pytest.mark.parametrize("first", [3, 1])
+def test_shapes_that_depend_on_the_batch_are_seen_however_often_f_was_checked(x2, first):
     width = 2
-    f = lambda w, x: (x @ w)[:, :width]
-    assert jacgram.ntk(f, X, params=W).shape == (3, 3, 2, 2)
-    f_of_batch = lambda w, x: (x @ w)[:, : (width if len(x) == 1 else 2)]
-    jacgram.ntk(f_of_batch, X, params=W)
+    f = lambda w, x: (x @ w)[:, : (width if len(x) == 1 else 2)]
+    kernel = lambda: jacgram.ntk(f, X[:first], x2, params=W)
+    kernel()
     width = 3
+    if x2 is None and first == 1:
+        assert kernel().shape == (1, 1, 3, 3)
+        return
     with pytest.raises(jacgram.JacgramError, match="one by one"):
-        jacgram.ntk(f_of_batch, X, params=W)
+        kernel()
+    J = jacgram.Jacobian(f, X, params=W)
+    with pytest.raises(jacgram.JacgramError, match="one by one"):
+        (J @ J.T).plan()
 
 
 def test_traced_arrays_are_not_closed_over():

@@ -176,21 +176,111 @@ def test_batch_statistics_that_a_function_comes_to_take(method):
         jacgram.ntk(f, x, params=p, method=method)
 
 
-def test_an_error_of_f_is_raised_as_it_is_where_outputs_were_recalled():
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("n2", [0, 3])
+def test_outputs_are_not_believed_where_nothing_calls_f(method, n2):
+    """Of no outputs there is no row, and of no examples neither."""
+    width = 0
+    f = lambda p, x: torch.tanh(x @ p)[:, :width]
+    p, x1, x2 = normal(3, 4), normal(4, 3), normal(n2, 3)
+    for pattern in (None, "n i, m i -> n m", "n i, m j -> n m"):
+        for width in (0, 0, 2, 2, 0):  # noqa: B007
+            found = jacgram.ntk(f, x1, x2, params=p, pattern=pattern, method=method)
+            expected = jacgram.ntk(lambda p, x: f(p, x), x1, x2, params=p, pattern=pattern, method=method)
+            np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_an_error_of_f_is_raised_as_it_is_and_changes_nothing(method):
     is_broken = False
 
-    def f(p, x):
+    def working(p, x):
         if is_broken:
             raise ZeroDivisionError("broken")
-        return x @ p
+        return torch.tanh(x @ p)
 
+    f, calls = counted(working)
     p, x = normal(3, 2), normal(4, 3)
-    jacgram.ntk(f, x, params=p)
+
+    def count():
+        calls.clear()
+        found = jacgram.ntk(f, x, params=p, method=method)
+        np.testing.assert_allclose(found, oracle.gram(oracle.jacobian(working, x, p))[0], atol=1e-10)
+        return len(calls)
+
+    count()
+    warm = count()
+    is_broken = True
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError, match="broken"):
+            jacgram.ntk(f, x, params=p, method=method)
+    is_broken = False
+    assert count() == warm
+    jacgram.ntk(f, x, params=p, method=jacgram.Structured(strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_an_error_of_f_at_a_jacobian_that_is_kept_changes_nothing(method):
+    is_broken = False
+
+    def working(p, x):
+        if is_broken:
+            raise ZeroDivisionError("broken")
+        return torch.tanh(x @ p)
+
+    f, calls = counted(working)
+    J = jacgram.Jacobian(f, normal(4, 3), params=normal(3, 2))
+
+    def count():
+        calls.clear()
+        (J @ J.T).dense(method=method)
+        return len(calls)
+
+    count()
+    warm = count()
     is_broken = True
     with pytest.raises(ZeroDivisionError, match="broken"):
-        jacgram.ntk(f, x, params=p)
+        (J @ J.T).dense(method=method)
+    is_broken = False
+    count()
+    assert count() == warm
+
+
+def test_an_error_beside_f_is_raised_at_once():
+    f, calls = counted(lambda p, x: x @ p)
+    p, x = normal(3, 2), normal(4, 3)
+    jacgram.ntk(f, x, params=p)
+    calls.clear()
     with pytest.raises(ArgumentError, match="memory"):
-        jacgram.ntk(lambda p, x: x @ p, x, params=p, memory="none")
+        jacgram.ntk(f, x, params=p, memory="none")
+    assert len(calls) <= 1
+
+
+def test_heads_that_are_chosen_by_the_examples_are_recalled_apart():
+    heads = {"a": lambda h: h, "b": lambda h: h[:, :1]}
+    f, calls = counted(lambda p, x: heads[x["head"]](torch.tanh(x["x"] @ p)))
+    p, x = normal(3, 2), normal(4, 3)
+    for head in "abab":
+        calls.clear()
+        found = jacgram.ntk(f, {"x": x, "head": head}, params=p)
+        one = lambda p, x, head=head: heads[head](torch.tanh(x @ p))
+        np.testing.assert_allclose(found, oracle.gram(oracle.jacobian(one, x, p))[0], atol=1e-10)
+    assert len(calls) <= 4, "f was not tried anew"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_batch_statistics_that_f_takes_once_its_jacobian_was_made(method):
+    is_training = False
+
+    def f(p, x):
+        y = x @ p
+        return torch.nn.functional.batch_norm(y, torch.zeros(2).double(), torch.ones(2).double(), training=is_training)
+
+    J = jacgram.Jacobian(f, normal(4, 3), params=normal(3, 2))
+    (J @ J.T).dense(method=method)
+    is_training = True
+    with pytest.raises(UnsupportedError, match=r"batch norm in training mode, which mixes examples.*\.eval\(\)"):
+        (J @ J.T).dense(method=method)
 
 
 SWITCHED = {

@@ -1,7 +1,6 @@
 """Checks on values, on first use: that examples keep to themselves, and that a complex f is holomorphic.
 
-Both are remembered per object f and shapes; shapes themselves are compared wherever f is traced anew. Under tracing
-values are unknown, and the side says so.
+Both are remembered per object f and shapes. Under tracing values are unknown, and the side says so.
 """
 
 from __future__ import annotations
@@ -65,8 +64,11 @@ _examples_seen = _Seen()
 _holomorphic_seen = _Seen()
 
 
-def check_examples(side: JaxSide) -> str:
+def check_examples(side: JaxSide, beside: JaxSide | None = None) -> str:
     """``"checked"``, or why examples were not compared with their batch.
+
+    ``beside`` is a side that was checked just before: one that differs from it in its examples alone, and not in their
+    number, has shapes like it, and f is not traced for them.
 
     Raises:
         InteractingExamplesError: a batch's output is not that of its examples alone.
@@ -75,12 +77,11 @@ def check_examples(side: JaxSide) -> str:
         return "unchecked (no examples: J is taken with respect to x)"
     if side.n < 2:
         return "unchecked (fewer than two examples)"
-    is_traced = holds_tracer(side.arrays())
-    key = None if is_traced else _key(side)
-    if is_traced or not _examples_seen.has(side.program.f, key):
+    if beside is None or beside.n != side.n or not side.like(beside):
         _check_shapes(side)
-    if is_traced:
+    if holds_tracer(side.arrays()):
         return "unchecked (traced)"
+    key = _key(side)
     if not _examples_seen.has(side.program.f, key):
         few = _spread(side)
         function = _both_ways(few)
@@ -134,15 +135,10 @@ def _both_ways(side: JaxSide) -> Any:
 def _check_shapes(side: JaxSide) -> None:
     specs = [type_of(array) for array in side.arrays()]
     alone = jax.eval_shape(lambda *arrays: _alone(side.with_arrays(arrays)), *specs)
-    require_shapes(side, [tuple(y.shape[1:]) for y in alone])
-
-
-def require_shapes(side: JaxSide, alone: Sequence[tuple[int, ...]]) -> None:
-    """`InteractingExamplesError` unless outputs of one example alone have these shapes in the batch as well."""
     for path, struct, found in zip(side.output_paths, side.outputs, alone, strict=True):
-        if found != struct.shape[1:]:
+        if tuple(found.shape) != struct.shape:
             raise InteractingExamplesError(
-                f"f gives {_named(path)} of shape {struct.shape} for the whole batch, but shape {(side.n, *found)} "
+                f"f gives {_named(path)} of shape {struct.shape} for the whole batch, but shape {tuple(found.shape)} "
                 f"when its {side.n} examples go through f one by one; {_FIX}."
             )
 

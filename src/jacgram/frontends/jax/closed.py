@@ -13,7 +13,6 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
-from jacgram.frontends.jax.checks import require_shapes
 from jacgram.frontends.jax.custom_rules import rules_key
 from jacgram.frontends.jax.execute import holds_tracer
 from jacgram.frontends.jax.fingerprint import fingerprint
@@ -47,29 +46,33 @@ class Traced:
 def closed(first: JaxSide, second: JaxSide) -> tuple[tuple[JaxSide, JaxSide], Hashable] | None:
     """Both sides as traced programs, and a key equal for equal programs at points of equal shapes.
 
-    Sides that differ in their examples alone are traced once, and one program does for both; so it does where they turn
-    out to be equal.
+    Sides that differ in their examples alone, or in how many there are, are traced once, and one program does for both;
+    so it does where they turn out to be equal.
 
     None while values are being traced, and where f has differentiation rules of its own that cannot be told apart.
     """
     left = _traced(first)
     if left is None:
         return None
-    side1, computes = left
     if second is first:
-        return (side1, side1), _key(computes, first)
-    if first.like(second):
-        right = None if holds_tracer(second.arrays()) else (_moved(side1, second), computes)
-    else:
+        right = left
+    elif not first.like(second):
         right = _traced(second)
+    elif holds_tracer(second.arrays()):
+        right = None
+    else:
+        right = replace(second, program=left[0].program, held=left[0].held), left[1]
     if right is None:
         return None
-    side2, keys = right[0], (_key(computes, first), _key(right[1], second))
-    return (side1, side1.with_arrays(side2.arrays()) if keys[0] == keys[1] else side2), keys
+    (side1, program1), (side2, program2) = left, right
+    keys = _key(program1, first), _key(program2, second)
+    if keys[0] == keys[1] and side2 is not side1:
+        side2 = side1.with_arrays(side2.arrays())
+    return (side1, side2), keys
 
 
 def _traced(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
-    """The side of the traced program, and what the program computes."""
+    """The side of the traced program, and a key of what it computes."""
     if holds_tracer(side.arrays()):
         return None
     specs = [type_of(array) for array in (*side.leaves, *side.held)]
@@ -82,8 +85,6 @@ def _traced(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
 
     with jax.default_matmul_precision("highest"):
         traced = jax.make_jaxpr(flat)(*specs)
-        if side.has_examples and side.n > 1:
-            require_shapes(side, [tuple(y.shape) for y in traced.out_avals])
         if holds_tracer(traced.consts) or (rules := rules_key(traced.jaxpr)) is None:
             return None
     program = Traced(
@@ -95,15 +96,11 @@ def _traced(side: JaxSide) -> tuple[JaxSide, Hashable] | None:
         side.output_treedef,
     )
     counts = (len(side.held), len(traced.consts), len(side.x))
-    computes = (fingerprint(traced.jaxpr), rules, counts)
-    return replace(side, program=program, held=[*side.held, *traced.consts]), computes
+    key = (fingerprint(traced.jaxpr), rules, counts)
+    return replace(side, program=program, held=[*side.held, *traced.consts]), key
 
 
-def _moved(traced: JaxSide, side: JaxSide) -> JaxSide:
-    """The traced program at a side that is like the one it was traced for."""
-    return replace(side, program=traced.program, held=traced.held)
-
-
-def _key(computes: Hashable, side: JaxSide) -> Hashable:
+def _key(program: Hashable, side: JaxSide) -> Hashable:
     weak = tuple(map(is_weak, side.arrays()))
-    return (computes, side.has_examples, side.n, side.paths, side.variable, side.outputs, weak)
+    widest = jax.dtypes.canonicalize_dtype("float64")  # whether double precision is turned on
+    return (program, side.has_examples, side.n, side.paths, side.variable, side.outputs, weak, widest)

@@ -14,17 +14,16 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-from jacgram.frontends.jax.compat import bind
-from jacgram.frontends.jax.execute import holds_tracer
-from jacgram.frontends.jax.fingerprint import CUSTOM_RULES, fingerprint_closed, sub_jaxprs
+from jacgram.frontends.jax.compat import bind, closed
+from jacgram.frontends.jax.fingerprint import CUSTOM_RULES, fingerprint, sub_jaxprs
 
 
 def rules_key(jaxpr: Jaxpr) -> Hashable | None:
-    """A key equal for jaxprs with equal fingerprints only where their rules are equal programs, with the same arrays.
+    """A key equal for jaxprs with equal fingerprints only where their rules are equal programs.
 
     None where some rule cannot be told by its program: that of a ``custom_vjp``, which not every release of JAX runs
-    again from a jaxpr; one that asks which tangents are zero, or closes over what is being traced, or does not trace by
-    itself.
+    again from a jaxpr; one that asks which tangents are zero, closes over an array, calls functions that JAX traces
+    later, or does not trace by itself.
     """
     found: list[Hashable] = []
     for equation in _with_rules(jaxpr):
@@ -32,12 +31,31 @@ def rules_key(jaxpr: Jaxpr) -> Hashable | None:
             return None
         try:
             rule = _pushforward(equation)
-        except Exception:  # whatever it raises is raised again where f is differentiated
+        except Exception:  # where f is differentiated it is raised again
             return None
-        if rule is not None and holds_tracer(rule.consts):
+        if rule is not None and not _is_told(rule):
             return None
-        found.append(None if rule is None else fingerprint_closed(rule))
+        found.append(None if rule is None else fingerprint(rule.jaxpr))
     return tuple(found)
+
+
+def _is_told(program: ClosedJaxpr) -> bool:
+    """Whether a program is all in its equations: an array that it holds may be written to, a function rebound."""
+    if program.consts:
+        return False
+    for equation in program.jaxpr.eqns:
+        skipped = CUSTOM_RULES.get(equation.primitive.name, frozenset())
+        if not all(_is_plain(value) for name, value in equation.params.items() if name not in skipped):
+            return False
+    return True
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, Jaxpr | ClosedJaxpr):
+        return _is_told(closed(value))
+    return isinstance(value, type) or not callable(value)
 
 
 def _with_rules(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:

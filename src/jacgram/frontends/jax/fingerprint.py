@@ -42,11 +42,6 @@ def fingerprint(jaxpr: Jaxpr) -> Hashable:
     return _of_jaxpr(jaxpr)
 
 
-def fingerprint_closed(closed: ClosedJaxpr) -> Hashable:
-    """The key of a jaxpr with its constants: numbers by value, arrays by identity."""
-    return (_of_jaxpr(closed.jaxpr), tuple(_of_value(const) for const in closed.consts))
-
-
 def sub_jaxprs(value: Any) -> Iterator[Jaxpr]:
     """Every jaxpr directly inside an equation's parameter."""
     if isinstance(value, Jaxpr | ClosedJaxpr):
@@ -104,7 +99,7 @@ def _of_value(value: Any) -> Hashable:
         case dict():
             return (dict, *((_of_value(k), _of_value(v)) for k, v in value.items()))
         case ClosedJaxpr():  # first: in some releases every jaxpr is one
-            return fingerprint_closed(value)
+            return (_of_jaxpr(value.jaxpr), tuple(_of_value(const) for const in value.consts))
         case Jaxpr():
             return _of_jaxpr(value)
         case np.ndarray() | np.generic():

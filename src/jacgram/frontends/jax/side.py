@@ -62,7 +62,7 @@ class JaxSide:
         return self.program.has_examples
 
     @property
-    def recalled(self) -> bool:
+    def doubtful(self) -> bool:
         """Whether outputs are those of an earlier side of f: never, f is traced for them."""
         return False
 
@@ -203,7 +203,7 @@ class JaxSide:
         del n_seeds  # which the traced program has
         return 0 if self.traced is None else self.traced.largest_bytes
 
-    def check_examples(self) -> None:
+    def check_examples(self, beside: Self | None = None) -> None:
         """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.
 
         Raises:
@@ -211,7 +211,7 @@ class JaxSide:
             StructureError: parameters and outputs are complex and f is not holomorphic.
         """
         check_holomorphic(self)
-        self.checked = check_examples(self)
+        self.checked = check_examples(self, beside)
 
     def flatten_variable(self, tree: Any, argument: str) -> list[Any]:
         """Leaves of a tree shaped as the variable; whatever is not differentiated may be there or None."""

@@ -14,7 +14,7 @@ from jacgram.core.frontend import Struct
 from jacgram.errors import InteractingExamplesError, StructureError
 from jacgram.frontends.torch.calling import RefuseBatchStatistics, exact_calls, full_precision, training_batch_norms
 from jacgram.frontends.torch.digest import program_digest
-from jacgram.frontends.torch.outputs import Outputs, output_leaves
+from jacgram.frontends.torch.outputs import Outputs, Recollection, output_leaves
 from jacgram.frontends.torch.products import constants
 from jacgram.frontends.torch.program import OfInput, OfModule, OfParams, Program
 from jacgram.frontends.torch.recalling import recalled_outputs, remember_outputs
@@ -204,8 +204,9 @@ def _side(
     if known is None:
         _require_one_kind(leaves, found)
         remember_outputs(side, found)
+    recollection = None if known is None else Recollection()
     structs = tuple(Struct((n, *y.shape[1:]), y.dtype) if program.has_examples else y for y in found.structs)
-    return replace(side, outputs=structs, output_paths=found.paths, output_spec=found.spec, recalled=known is not None)
+    return replace(side, outputs=structs, output_paths=found.paths, output_spec=found.spec, recollection=recollection)
 
 
 def _outputs(program: Program, leaves: list[torch.Tensor], x: list[torch.Tensor], n: int) -> Outputs:

@@ -81,15 +81,18 @@ def _rows(side: TorchSide, seeds: Sequence[torch.Tensor], wanted: Sequence[int])
     try:
         rows = _rows_at_once(side, seeds, wanted)
         right, sure = (True, True) if known else _add_up(side, seeds, wanted, rows)
+        if right:
+            if sure:
+                _at_once_is_right.put(side.program.f, key, True)
+            return rows
     except Exception as error:  # f cannot run under vmap; if it is wrong in itself, it raises again below
-        why, right, rows = f"f cannot run under vmap ({first_line(error)})", False, []
-        sure = True
-    if sure or not right:
-        _at_once_is_right.put(side.program.f, key, right)
-    if right:
-        return rows
+        if side.doubtful:
+            raise
+        why = f"f cannot run under vmap ({first_line(error)})"
+    rows = _rows_one_by_one(side, seeds, wanted)
+    _at_once_is_right.put(side.program.f, key, False)
     side.note(f"rows were computed one by one, for {why}")
-    return _rows_one_by_one(side, seeds, wanted)
+    return rows
 
 
 def _add_up(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jacgram.frontends.torch.checks import Seen, state_of
 from jacgram.frontends.torch.disturbed import disturbed
 from jacgram.frontends.torch.outputs import OtherOutputsError
-from jacgram.frontends.torch.products import first_line
+from jacgram.frontends.torch.products import first_line, fresh
 from jacgram.frontends.torch.recording import Level, found_uses, random_seeds
 from jacgram.frontends.torch.selfcheck import compared
 
@@ -110,6 +110,9 @@ def _tried(side: TorchSide, ways: tuple[Level, ...]) -> tuple[Level, tuple[str, 
             best = replace(level, rows=rows)
         if not rows:
             break
+    if best is None:
+        with trial.calling():
+            trial.flat(fresh(trial.leaves, create_graph=False))  # what is wrong with f says nothing of how to record it
     best = replace(best or Level(at_once=False, rows=every), steady=steady)
     if best.graph:
         return best, (_READ_OFF,)

@@ -32,13 +32,27 @@ class Outputs:
     spec: Tree
 
 
+@dataclass(slots=True)
+class Recollection:
+    """That a side's outputs are those of an earlier side of f; one object for all sides made of it.
+
+    Attributes:
+        doubtful: whether f has not been called since, and given outputs like them.
+    """
+
+    doubtful: bool = True
+
+
 class OtherOutputsError(UnsupportedError):
     """f gives other outputs than when its side was made; no other way of recording it would help."""
 
 
 def now_batch_statistics() -> Exception:
     """What to raise where f mixes examples by a batch norm, and did not when its outputs were found."""
-    return OtherOutputsError("f calls batch norm in training mode, and did not before. Fix: try again.")
+    return OtherOutputsError(
+        "f calls batch norm in training mode, which mixes examples, and did not when its Jacobian was made. Fix: call "
+        ".eval() on the module, and make a Jacobian that is kept anew."
+    )
 
 
 def output_leaves(y: Any) -> tuple[list[str], list[torch.Tensor], Tree]:
@@ -66,10 +80,11 @@ def held_to_outputs(side: TorchSide, y: Any, n: int) -> list[torch.Tensor]:
     Raises:
         OtherOutputsError: the side's outputs are recalled, and y is not like them.
     """
-    paths, leaves, spec = output_leaves(y)
-    if side.recalled:
+    _, leaves, spec = output_leaves(y)
+    if side.recollection is not None:
         expected = [((n, *struct.shape[1:]), struct.dtype) for struct in side.outputs]
         found = [(struct.shape, struct.dtype) for struct in map(struct_of, leaves)]
-        if found != expected or spec != side.output_spec or tuple(paths) != side.output_paths:
+        if found != expected or spec != side.output_spec:
             raise OtherOutputsError("f gives other outputs than it gave for like examples before. Fix: try again.")
+        side.recollection.doubtful = False
     return leaves

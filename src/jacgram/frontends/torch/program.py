@@ -144,9 +144,12 @@ def same_program(first: Program, second: Program) -> bool:
         return False
     if getattr(first, "module", None) is not getattr(second, "module", None):
         return False
-    return all(
-        getattr(first, part, None) == getattr(second, part, None) for part in ("spec", "x_spec", "places", "names")
-    )
+    return structure_of(first) == structure_of(second)
+
+
+def structure_of(program: Program) -> tuple[Any, ...]:
+    """The structure of the variable and of the examples, and which parameters the variable is."""
+    return tuple(getattr(program, part, None) for part in ("spec", "x_spec", "places", "names"))
 
 
 def modules_of(f: Any) -> list[nn.Module]:

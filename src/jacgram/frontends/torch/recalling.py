@@ -3,6 +3,10 @@
 What f does may change behind its name: with a tensor or a flag that it closes over, say. So a description is only kept
 once uses were like it, and where it is recalled, the uses must be like it again before anything is made of them. If
 not, it is dropped, the caller is told, and describes anew.
+
+So it is with the outputs of f. A side of recalled outputs is doubtful until f gives such outputs again. Whatever is
+raised before that says nothing of f, for it may come of asking for outputs that f does not have: nothing is concluded
+from it, and the side has to be made anew.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from jacgram.core.uses import Use
 from jacgram.frontends.torch.checks import Seen, state_of
 from jacgram.frontends.torch.levels import is_blind
 from jacgram.frontends.torch.outputs import Outputs
+from jacgram.frontends.torch.program import structure_of
 from jacgram.frontends.torch.values import struct_of
 
 if TYPE_CHECKING:
@@ -28,13 +33,17 @@ def recalled_outputs(side: TorchSide) -> Outputs | None:
     """What an earlier side of f gave for an example like these, where it is known that values do not decide it."""
     if not (side.n and side.has_examples and is_blind(side)):
         return None
-    return _outputs.get(side.program.f, (state_of(side), side.create_graph))
+    return _outputs.get(side.program.f, _outputs_key(side))
 
 
 def remember_outputs(side: TorchSide, outputs: Outputs) -> None:
     """Keeps what f gives for one example, for `recalled_outputs`."""
     if side.has_examples:
-        _outputs.put(side.program.f, (state_of(side), side.create_graph), outputs)
+        _outputs.put(side.program.f, _outputs_key(side), outputs)
+
+
+def _outputs_key(side: TorchSide) -> Any:
+    return state_of(side), side.create_graph, structure_of(side.program)
 
 
 def recalled(side: TorchSide, key: Any) -> list[Use] | None:
@@ -60,6 +69,8 @@ def held_to_descriptions(side: TorchSide, find: Callable[[], list[Use]]) -> list
     try:
         uses = find()
     except Exception as error:  # whatever f raises now, once more described it is raised again or dealt with
+        if side.doubtful:
+            raise
         _forget(side)
         raise DescriptionChanged from error
     likeness = _likeness(uses)

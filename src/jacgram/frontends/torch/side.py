@@ -18,7 +18,7 @@ from jacgram.frontends.torch.checks import check_examples, check_holomorphic, st
 from jacgram.frontends.torch.identity import ASKED, identity_shapes, identity_uses, stacked_seeds
 from jacgram.frontends.torch.levels import find_level, is_blind
 from jacgram.frontends.torch.merging import Layout
-from jacgram.frontends.torch.outputs import OtherOutputsError, held_to_outputs, now_batch_statistics
+from jacgram.frontends.torch.outputs import OtherOutputsError, Recollection, held_to_outputs, now_batch_statistics
 from jacgram.frontends.torch.products import constants, detached, fresh, pullback
 from jacgram.frontends.torch.program import OfParams, Program, same_program
 from jacgram.frontends.torch.pushing import pushed
@@ -71,7 +71,7 @@ class TorchSide:
         spec: structure of the variable.
         output_spec: structure of y.
         create_graph: whether results can be differentiated with respect to what the leaves and x were made of.
-        recalled: whether outputs are those that an earlier side of f had, see `recalling`.
+        recollection: where outputs are those that an earlier side of f had, see `recalling`.
         notes: what a plan should say of how uses were found: which fallbacks were taken, and why.
         shared: see `Shared`.
     """
@@ -87,11 +87,16 @@ class TorchSide:
     output_spec: Tree
     n: int
     create_graph: bool = False
-    recalled: bool = False
+    recollection: Recollection | None = None
     checked: str = UNCHECKED
     framework: str = "torch"
     notes: list[str] = field(default_factory=list[str])
     shared: Shared = field(default_factory=Shared)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether outputs are those of an earlier side of f, and f has not given them since."""
+        return self.recollection is not None and self.recollection.doubtful
 
     @property
     def has_examples(self) -> bool:
@@ -270,13 +275,14 @@ class TorchSide:
 
         return [replace(u, activation=struct(u.activation), cotangent=struct(u.cotangent)) for u in found]
 
-    def check_examples(self) -> None:
+    def check_examples(self, beside: Self | None = None) -> None:
         """Compare the batch with each example alone, and a holomorphic J with itself; once per f and shapes.
 
         Raises:
             InteractingExamplesError: an example's output depends on another example.
             StructureError: parameters and outputs are complex and f is not holomorphic.
         """
+        del beside  # what was checked is remembered with f
         check_holomorphic(self)
         self.checked = check_examples(self)
 
@@ -312,8 +318,7 @@ class TorchSide:
     def flat(self, leaves: Sequence[torch.Tensor], x: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
         """Leaves of y, for these examples or the side's own. Call it within `calling`."""
         x = self.inputs() if x is None else x
-        # Where outputs were not recalled, f was called for them, and refused.
-        with RefuseBatchStatistics(now_batch_statistics) if self.recalled else nullcontext():
+        with RefuseBatchStatistics(now_batch_statistics):
             y = self.program(leaves, x)
         return held_to_outputs(self, y, len(x[0]) if x else 1)
 

@@ -57,10 +57,10 @@ def structured_shapes(side: TorchSide, n_seeds: int) -> list[Use]:
     """The same uses with meta tensors in place of values, of any number of examples."""
     try:
         return _shapes(side, n_seeds)
-    except (
-        Exception
-    ):  # f has changed since its level was found, and cannot run at it any more; or it is wrong in itself
-        forget_level(side)
+    except Exception:
+        if side.doubtful:
+            raise
+        forget_level(side)  # f has changed since, and cannot run at it any more; or it is wrong in itself
         return _shapes(side, n_seeds)
 
 
