@@ -137,6 +137,12 @@ def test_rules_that_call_what_jax_traces_later_are_not_compared():
     assert closed(lambda w, x: f(x @ w), X, W) is None
 
 
+@pytest.mark.parametrize("name", ["relu", "softplus", "relu6", "softmax", "silu", "gelu", "elu"])
+def test_activations_are_told(name):
+    f = lambda w, x: getattr(jax.nn, name)(x @ w)
+    assert closed(f, X, W)[1] == closed(lambda w, x: getattr(jax.nn, name)(x @ w), X, W)[1]
+
+
 def test_rules_of_the_backward_pass_are_not_compared():
     for slope in (5.0, 7.0):
         pulled = jax.custom_vjp(lambda x: 2 * x)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.sharding import Mesh
 
 from jacgram.frontends.jax.compat import bind, closed
 from jacgram.frontends.jax.fingerprint import CUSTOM_RULES, fingerprint, sub_jaxprs
@@ -55,7 +56,7 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if isinstance(value, Jaxpr | ClosedJaxpr):
         return _is_told(closed(value))
-    return isinstance(value, type) or not callable(value)
+    return isinstance(value, type | Mesh) or not callable(value)  # meshes can be called, as decorators
 
 
 def _with_rules(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
