@@ -84,10 +84,11 @@ def _direction(
 ) -> tuple[torch.Tensor, State]:  # fmt: skip
     of_input, of_state = weights[0], weights[1]
     bias_input, bias_state = (weights[2], weights[3]) if has_biases else (None, None)
-    from_input = functional.linear(x, of_input, bias_input)
+    # Taken apart at once: the gradient of each part by itself would be an array as large as the whole.
+    from_input = functional.linear(x, of_input, bias_input).unbind(0)
     outputs: list[torch.Tensor] = []
-    for t in reversed(range(x.shape[0])) if backwards else range(x.shape[0]):
-        state = step(from_input[t], functional.linear(state[0], of_state, bias_state), state)
+    for part in reversed(from_input) if backwards else from_input:
+        state = step(part, functional.linear(state[0], of_state, bias_state), state)
         if has_projection:
             state = (functional.linear(state[0], weights[-1]), *state[1:])
         outputs.append(state[0])
