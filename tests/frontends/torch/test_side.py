@@ -11,6 +11,7 @@ from torch import nn
 import jacgram
 from frontends.torch.checks import FRONTEND, basis, check_described, check_uses, described
 from jacgram.errors import InteractingExamplesError, StructureError
+from jacgram.frontends.torch import recurrent
 from kit import oracle, zoo
 from kit.rows import jacobian_of_uses
 
@@ -595,3 +596,19 @@ def test_a_buffer_that_params_name_is_a_leaf():
     kernel = jacgram.ntk(module, x, params={"shift": shift})
     torch.testing.assert_close(kernel, jacgram.ntk(f, x, params=shift))
     assert kernel.abs().max() > 0.01
+
+
+def test_the_steps_of_a_recurrent_layer_are_pulled_back_as_one_array():
+    """The gradient of one step's part of the input would be as large as that of all steps."""
+    x, h = torch.randn(9, 2, 3, requires_grad=True), torch.zeros(1, 2, 4)
+    params = [torch.randn(4, 3), torch.randn(4, 4), torch.randn(4), torch.randn(4)]
+    output, _ = recurrent.rnn_tanh(x, h, params, True, 1, 0.0, False, False, False)
+    nodes, todo = set(), [output.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            todo += [parent for parent, _ in node.next_functions]
+    names = [node.name() for node in nodes]
+    assert names.count("UnbindBackward0") == 1
+    assert "SelectBackward0" not in names
