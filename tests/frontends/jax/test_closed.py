@@ -7,15 +7,7 @@ import pytest
 import jacgram
 from jacgram.frontends.jax import frontend
 
-
-def closed(f, x, params=None):
-    side = frontend().side(f, x, params, argument="x1")
-    found = frontend().closed(side, side)
-    return None if found is None else (found[0][0], found[1])
-
-
-X = jnp.arange(6.0).reshape(3, 2)
-W = jnp.ones((2, 4))
+from .checks import W, X, closed
 
 
 def test_equal_programs_have_equal_keys():

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 import jacgram
-from jacgram.frontends.jax import frontend
 
-X = jnp.arange(6.0).reshape(3, 2)
-W = jnp.ones((2, 4))
-
-
-def closed(f, x, params):
-    side = frontend().side(f, x, params, argument="x1")
-    found = frontend().closed(side, side)
-    return None if found is None else (found[0][0], found[1])
+from .checks import W, X, closed
 
 
 def double(slope, scale=1.0):

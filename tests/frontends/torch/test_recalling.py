@@ -190,60 +190,57 @@ def test_outputs_are_not_believed_where_nothing_calls_f(method, n2):
             np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-def test_an_error_of_f_is_raised_as_it_is_and_changes_nothing(method):
-    is_broken = False
+class Breakable:
+    """A function that raises while it is broken, and counts its calls."""
 
-    def working(p, x):
-        if is_broken:
+    def __init__(self):
+        self.is_broken, self.calls = False, 0
+
+    def __call__(self, p, x):
+        self.calls += 1
+        if self.is_broken:
             raise ZeroDivisionError("broken")
         return torch.tanh(x @ p)
 
-    f, calls = counted(working)
-    p, x = normal(3, 2), normal(4, 3)
+    def counted(self, run):
+        """How often a run calls it."""
+        self.calls = 0
+        run()
+        return self.calls
 
-    def count():
-        calls.clear()
-        found = jacgram.ntk(f, x, params=p, method=method)
-        np.testing.assert_allclose(found, oracle.gram(oracle.jacobian(working, x, p))[0], atol=1e-10)
-        return len(calls)
 
-    count()
-    warm = count()
-    is_broken = True
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_an_error_of_f_is_raised_as_it_is_and_changes_nothing(method):
+    f, p, x = Breakable(), normal(3, 2), normal(4, 3)
+    expected = oracle.gram(oracle.jacobian(f, x, p))[0]
+
+    def run():
+        np.testing.assert_allclose(jacgram.ntk(f, x, params=p, method=method), expected, atol=1e-10)
+
+    run()
+    warm = f.counted(run)
+    f.is_broken = True
     for _ in range(2):
         with pytest.raises(ZeroDivisionError, match="broken"):
             jacgram.ntk(f, x, params=p, method=method)
-    is_broken = False
-    assert count() == warm
+    f.is_broken = False
+    assert f.counted(run) == warm
     jacgram.ntk(f, x, params=p, method=jacgram.Structured(strict=True))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_an_error_of_f_at_a_jacobian_that_is_kept_changes_nothing(method):
-    is_broken = False
-
-    def working(p, x):
-        if is_broken:
-            raise ZeroDivisionError("broken")
-        return torch.tanh(x @ p)
-
-    f, calls = counted(working)
+    f = Breakable()
     J = jacgram.Jacobian(f, normal(4, 3), params=normal(3, 2))
-
-    def count():
-        calls.clear()
-        (J @ J.T).dense(method=method)
-        return len(calls)
-
-    count()
-    warm = count()
-    is_broken = True
+    run = lambda: (J @ J.T).dense(method=method)
+    run()
+    warm = f.counted(run)
+    f.is_broken = True
     with pytest.raises(ZeroDivisionError, match="broken"):
-        (J @ J.T).dense(method=method)
-    is_broken = False
-    count()
-    assert count() == warm
+        run()
+    f.is_broken = False
+    run()
+    assert f.counted(run) == warm
 
 
 def test_an_error_beside_f_is_raised_at_once():

@@ -1,7 +1,7 @@
 """Sides whose f is a traced program with nothing closed over: equal programs can share what was made of one of them.
 
-f is traced at each call, which costs a millisecond or two and sees a closure that was rebound. All that follows
-(linearising, collecting uses, planning, compiling) depends on the traced program alone, and is kept by it.
+f is traced at each call, which sees a closure that was rebound. All that follows (linearising, collecting uses,
+planning, compiling) takes many times as long, depends on the traced program alone, and is kept by it.
 """
 
 from __future__ import annotations
