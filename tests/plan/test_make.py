@@ -121,10 +121,20 @@ def test_panels_have_to_pay_and_to_fit():
     uses, shapes = [dense_use(0, 32, 128, 512, 10)], [(128, 512)]
     plan = make_plan(task(32, 32, 10, uses, shapes, hermitian=True), Structured(), GIB, TYPICAL)
     one, tenth, fiftieth = (replace(plan, panels=p, seconds=s) for p, s in ((1, 1.0), (2, 0.9), (2, 0.98)))
-    assert make._worth_its_panels([one, tenth], GIB) is tenth
-    assert make._worth_its_panels([one, fiftieth], GIB) is one
+    assert make._worth_its_panels([one, tenth], GIB, 1.05) is tenth
+    assert make._worth_its_panels([one, fiftieth], GIB, 1.05) is one
+    assert make._worth_its_panels([one, fiftieth], GIB, 1.01) is fiftieth
     large = replace(one, peak_bytes=2 * GIB)
-    assert make._worth_its_panels([large, fiftieth], GIB) is fiftieth
+    assert make._worth_its_panels([large, fiftieth], GIB, 1.05) is fiftieth
+
+
+def test_where_products_run_side_by_side_a_triangle_has_more_panels():
+    """Each has a core to itself: it is not cut for the cores, and so loses less by being less wide."""
+    uses, shapes = [dense_use(0, 32, 128, 128, 10)], [(128, 128)]
+    devices = [replace(TYPICAL, views=False, abreast=abreast) for abreast in (1, 4)]
+    plans = [make_plan(task(32, 32, 10, uses, shapes, hermitian=True), Structured(), GIB, device) for device in devices]
+    assert plans[1].panels > plans[0].panels
+    assert plans[1].flops < plans[0].flops
 
 
 def test_what_is_dealt_out_to_cores_is_in_the_plan():

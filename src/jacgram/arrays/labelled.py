@@ -74,6 +74,14 @@ class Shared:
         key = (operand.labels.index(label), id(operand.array))
         return Labelled(operand.labels, self._once(key, lambda: operand.slice(xp, label, start, size).array, operand))
 
+    def arranged(self, xp: Arrays, operand: Labelled, labels: Sequence[str]) -> Labelled:
+        """The operand with its axes in this order."""
+        order = tuple(operand.labels.index(label) for label in labels)
+        if order == tuple(range(len(order))):
+            return operand
+        turned = self._once((order, id(operand.array)), lambda: xp.transpose(operand.array, order), operand)
+        return Labelled(tuple(labels), turned)
+
     def _once(self, key: tuple[Any, ...], make: Callable[[], Any], *operands: Labelled) -> Any:
         if key not in self._made:
             # Operands are held too: an id is an identity only while its object lives.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from jacgram.arrays import Arrays
@@ -14,6 +13,7 @@ from jacgram.contract import operands
 from jacgram.contract.by_example import by_example
 from jacgram.contract.dealing import SHARE, deal
 from jacgram.contract.panels import block_of, in_blocks, in_panels
+from jacgram.contract.parting import in_parts
 from jacgram.contract.rows import Part, side_rows
 from jacgram.contract.steps import Buffers, take_steps
 from jacgram.core.uses import Conv, Use
@@ -145,7 +145,7 @@ def _sliced(
 ) -> Any:
     if choice.by_example:
         return by_example(xp, assembly.network, tree, every, wanted, triangle, buffers)
-    parts = _parts(xp, choice, every, dict(assembly.sizes))
+    parts = in_parts(xp, choice, every, assembly, tree)
 
     def run(start: Any, size: int) -> Any:
         label, cuts = choice.slice_label, Shared()
@@ -184,21 +184,6 @@ def _spread(xp: Arrays, index: Labelled, labels: Sequence[str]) -> Any:
     arranged = xp.transpose(index.array, order)
     sizes = dict(zip(index.labels, index.array.shape, strict=True))
     return xp.reshape(arranged, [sizes.get(label, 1) for label in labels])
-
-
-def _parts(
-    xp: Arrays, choice: Choice, every: Sequence[Labelled], sizes: Mapping[str, int]
-) -> Sequence[Sequence[Labelled]]:
-    """The operands of each part, which together are the whole. Where nothing runs side by side, it is not cut."""
-    label = choice.parted
-    if label is None or xp.traits.abreast == 1:
-        return [every]
-    ends = [sizes[label] * number // choice.parts for number in range(choice.parts + 1)]
-    found: list[list[Labelled]] = []
-    for start, end in pairwise(ends):
-        cuts = Shared()  # what stands for both sides still does
-        found.append([cuts.slice(xp, x, label, start, end - start) for x in every])
-    return found
 
 
 def _run(

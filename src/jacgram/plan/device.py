@@ -72,13 +72,17 @@ class Device:
         """Rate of a large product."""
         return self.products[-1][1]
 
-    def product_s(self, product: Product, itemsize: int, reads_s: float, writes_s: float) -> float:
+    def product_s(self, product: Product, itemsize: int, reads_s: float, writes_s: float, beside: int = 1) -> float:
         """Seconds of one batched product: the longer of its arithmetic and of its reads, and its writes on top.
 
         Reads run ahead of the arithmetic; a result that leaves the caches is waited for, and so is its fresh memory.
+
+        Args:
+            beside: like products of which each may have a core to itself: rather than that cores share a product's
+                rows, all of them are one core's, as in a product with so many times as many.
         """
         fastest, sums = 1 / self.flops_per_s, self.sums or self.products
-        sides = (self.products, product.m), (self.products, product.n), (sums, product.k)
+        sides = (self.products, product.m * beside), (self.products, product.n), (sums, product.k)
         per_flop_s = fastest + sum(max(1 / _interpolate(table, side) - fastest, 0.0) for table, side in sides)
         if product.batch > 1 and product.m * product.n <= _SMALL and self.batched_flops_per_s:
             per_flop_s += max(1 / self.batched_flops_per_s - fastest, 0.0)

@@ -24,6 +24,7 @@ from jacgram.plan.wanted import Wanted
 
 _PASS_SHARE = 1 / 8  # of the budget, that a pass over a few examples may take: smaller passes cost less than more tiles
 _PANELS_WORTH = 1.05  # how much faster more panels have to be: they are more calls, and products that are less wide
+_BESIDE_WORTH = 1.03  # the same where they run side by side and lose less by that, but are a larger program
 _WORKSPACE = 3  # live copies of the largest per-example array during a backward pass, beside what is kept
 
 
@@ -92,7 +93,9 @@ def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Pla
     tile = max(task.sides[0].n, 1), max(task.sides[1].n, 1)
     seeds = (0, 0)
     panels = [b for b in PANELS if b <= tile[0]] if task.triangle else [int(task.hermitian)]
-    plan = _worth_its_panels([_tiled(task, name, tile, seeds, budget_bytes, device, b) for b in panels], budget_bytes)
+    worth = _BESIDE_WORTH if device.abreast > 1 else _PANELS_WORTH
+    plans = [_tiled(task, name, tile, seeds, budget_bytes, device, b) for b in panels]
+    plan = _worth_its_panels(plans, budget_bytes, worth)
     while plan.peak_bytes > budget_bytes:
         smaller = _smaller_tile(task, tile)
         if smaller == tile:
@@ -105,11 +108,11 @@ def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Pla
     return plan
 
 
-def _worth_its_panels(plans: Sequence[Plan], budget_bytes: int) -> Plan:
+def _worth_its_panels(plans: Sequence[Plan], budget_bytes: int, worth: float) -> Plan:
     """Of the plans that fit, if any does, the one with the fewest panels, or one that is faster by enough."""
     best, *others = [plan for plan in plans if plan.peak_bytes <= budget_bytes] or plans
     for plan in others:
-        best = plan if plan.seconds * _PANELS_WORTH < best.seconds else best
+        best = plan if plan.seconds * worth < best.seconds else best
     return best
 
 

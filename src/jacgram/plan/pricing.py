@@ -65,7 +65,8 @@ class Pricing:
         for step in steps(problem.network, tree):
             if not problem.triangle.is_second(step):
                 times, here = problem.triangle.panel(step, sizes)
-                total += times * self.device.product_s(product(step, here), self.itemsize, 0.0, 0.0)
+                beside = self._beside(times)
+                total += times * self.device.product_s(product(step, here), self.itemsize, 0.0, 0.0, beside)
         return problem.repeats * total
 
     def given_bytes(self, choice: Choice) -> int:
@@ -73,6 +74,10 @@ class Pricing:
         assert choice.tree is not None
         slices = self._slices(choice.slice_label, choice.slice_size)
         return self.problem.formed_bytes + self._cut_bytes(self.problem.network, choice.tree, slices)
+
+    def _beside(self, times: int) -> int:
+        """How many of a step's products run side by side: pairs of blocks do, where products run so at all."""
+        return min(times, self.device.abreast) if self.problem.triangle.blocks else 1
 
     def _slices(self, label: str | None, chunk: int) -> _Slices:
         return _Slices(dict(self.problem.sizes), label, chunk)
@@ -92,7 +97,8 @@ class Pricing:
             alive += out_bytes
             flops += rounds * cost.flops
             reads_s = self._reads_s(step, cost.entries[:2], slices, alive, cut=times > 1)
-            seconds += rounds * device.product_s(cost, itemsize, reads_s, device.copy_s(out_bytes / times, alive))
+            writes_s = device.copy_s(out_bytes / times, alive)
+            seconds += rounds * device.product_s(cost, itemsize, reads_s, writes_s, self._beside(times))
             seconds += rounds * cost.turned_entries * itemsize / device.turns_per_s
             turned += times * cost.turned_entries * itemsize
             peak = max(peak, alive + turned + times * cost.reduced * itemsize)
