@@ -1,7 +1,7 @@
 """Layers by shapes alone: a component and what is wanted of it."""
 
 from jacgram.core.patterns import Pattern
-from jacgram.core.uses import Conv, Einsum, Use
+from jacgram.core.uses import Conv, Einsum, Gather, Use
 from jacgram.core.views import View
 from jacgram.plan.components import components
 from jacgram.plan.wanted import wanted
@@ -31,6 +31,11 @@ def paired_layer():
 def bias(n=16, t=32, k=512, s=10):
     """A use without activation."""
     return _made(Use(0, View.of((k,)), Einsum(None, ("t", "k"), ("k",)), None, Shaped(n, s, t, k)), n, s, FULL)
+
+
+def table(n=16, t=32, rows=100, k=64, s=10):
+    """An embedding."""
+    return _made(Use(0, View.of((rows, k)), Gather(1), Shaped(n, t), Shaped(n, s, t, k)), n, s, FULL)
 
 
 def conv_layer(*, window, c_in, c_out, n=4, s=10, space=(16, 16)):

@@ -7,7 +7,7 @@ import pytest
 from jacgram.plan.applying import applies
 from jacgram.plan.choose import candidates, choose
 from jacgram.plan.device import TYPICAL
-from kit.layers import FULL, bias, conv_layer, layer
+from kit.layers import FULL, bias, conv_layer, layer, table
 
 GIB = 1 << 30
 TRACE = "n i, m i -> n m"
@@ -53,3 +53,13 @@ def test_orders_of_other_operands_and_other_cuts_do_not_apply():
     assert not applies(replace(four, dealt="w0", shares=2), *layer(4)), "an axis of activations"
     assert not applies(replace(four, dealt="w1", shares=3), *layer(4)), "512 do not come out even"
     assert not applies(replace(four, dealt="w7", shares=2), *layer(4))
+    assert applies(replace(four, slice_label="w1", slice_size=128, dealt="w1", shares=2), *layer(4))
+    assert not applies(replace(four, slice_label="w1", slice_size=1, dealt="w1", shares=2), *layer(4)), "nor do slices"
+
+
+def test_indices_that_meet_first_are_not_cut_or_dealt_out():
+    made = table(4)
+    three = [c for c in candidates(*made, TYPICAL, 4) if c.tree is not None]
+    assert three and all(applies(choice, *made) for choice in three)
+    assert not any(applies(replace(choice, parted="w1", parts=2), *made) for choice in three)
+    assert not any(applies(replace(choice, dealt="w1", shares=2), *made) for choice in three)

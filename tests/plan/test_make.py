@@ -137,6 +137,15 @@ def test_where_products_run_side_by_side_a_triangle_has_more_panels():
     assert plans[1].flops < plans[0].flops
 
 
+@pytest.mark.parametrize(("views", "abreast", "many"), [(False, 4, True), (True, 4, False), (False, 1, False)])
+def test_pairs_of_blocks_side_by_side_are_worth_it_sooner(views, abreast, many, monkeypatch):
+    monkeypatch.setattr(make, "_PANELS_WORTH", 10.0)
+    uses, shapes = [dense_use(0, 32, 128, 512, 10)], [(128, 512)]
+    device = replace(TYPICAL, views=views, abreast=abreast)
+    plan = make_plan(task(32, 32, 10, uses, shapes, hermitian=True), Structured(), GIB, device)
+    assert (plan.panels > 1) is many
+
+
 def test_what_is_dealt_out_to_cores_is_in_the_plan():
     uses, shapes = [dense_use(0, 32, 128, 512, 10)], [(128, 512)]
     plan = make_plan(task(32, 32, 10, uses, shapes), Structured(), GIB, replace(TYPICAL, shares=2))

@@ -57,7 +57,7 @@ def test_rows_that_are_given_have_no_axis_to_cut():
 def test_slices_in_parts_are_as_large_as_is_good_for_them(n, t, weight):
     made = layer(n, t, *weight)
     plain, parted = (choose(*made, device, 4, GIB) for device in (TYPICAL, FOUR))
-    assert parted.seconds <= 1.05 * plain.seconds, "what a loop over examples has to be faster by"
+    assert parted.seconds <= plain.seconds
     if parted.parts == 1 or plain.by_example:
         assert parted == plain or plain.by_example
         return

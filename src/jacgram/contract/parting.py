@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from jacgram.arrays import Arrays
@@ -22,9 +22,12 @@ def in_parts(
     label = choice.parted
     if label is None or xp.traits.abreast == 1:
         return [every]
-    size = dict(assembly.sizes)[label]
-    todo, single = steps(assembly.network, tree), choice.slice_label if choice.slice_size == 1 else None
-    orders = [_facing(at, todo, single) if label in x.labels else x.labels for at, x in enumerate(every)]
+    sizes = dict(assembly.sizes)
+    size = sizes[label]
+    if choice.slice_label is not None:
+        sizes[choice.slice_label] = choice.slice_size
+    todo = steps(assembly.network, tree)
+    orders = [_facing(at, todo, sizes) if label in x.labels else x.labels for at, x in enumerate(every)]
     found: list[list[Labelled]] = []
     for start, end in pairwise([size * number // choice.parts for number in range(choice.parts + 1)]):
         cuts = Shared()  # what stands for both sides still does
@@ -33,19 +36,23 @@ def in_parts(
     return found
 
 
-def _facing(operand: int, todo: Sequence[Step], single: str | None) -> tuple[str, ...]:
+def _facing(operand: int, todo: Sequence[Step], sizes: Mapping[str, int]) -> tuple[str, ...]:
     """An operand's labels: with those that are summed at the end, where the other operand begins with them.
 
     So lie the two of a plain product of matrices, ``(m, k)`` by ``(k, n)``, in each of a batch. Where the other one is
     to be copied anyway, the compiler makes it the first of such two, and this one is right as it is.
 
     Args:
-        single: a label of which each slice has one entry.
+        operand: its position among those of the network.
+        todo: the steps of the order.
+        sizes: sizes of labels in a slice; an axis of one entry lies anywhere.
     """
     step = next(step for step in todo if operand in (step.left, step.right))
     own, other = step.left_labels, step.right_labels
     if operand == step.right:
         own, other = other, own
     batch, summed = ([x for x in own if (x in step.out) is kept and x in other] for kept in (True, False))
-    first = [x for x in other if x != single][: len(batch) + len(summed)]
-    return tuple(sorted(own, key=lambda x: x in summed)) if first == [*batch, *summed] else own
+    begins = [x for x in (*batch, *summed) if sizes[x] > 1]
+    if [x for x in other if sizes[x] > 1][: len(begins)] != begins:
+        return own
+    return tuple(sorted(own, key=lambda x: (x not in batch, x in summed)))

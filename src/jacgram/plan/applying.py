@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from jacgram.plan.assembly import assemble
 from jacgram.plan.choice import Choice
 from jacgram.plan.components import Component, Form
-from jacgram.plan.network import Network, Tree
+from jacgram.plan.network import Label, Network, Tree
 from jacgram.plan.problem import goes_by_example
 from jacgram.plan.wanted import Wanted
 
@@ -32,10 +32,9 @@ def applies(choice: Choice, component: Component, wanted: Wanted) -> bool:
     summed = {x for labels in network.operands for x in labels} - {*network.out, wanted.example1, wanted.example2}
     if not {choice.slice_label, choice.parted} <= {None, *summed}:
         return False
-    if choice.parted is not None and choice.parted == choice.slice_label:
-        return False
-    size = 0 if choice.dealt is None else dict(assembly.sizes).get(choice.dealt, 0)
-    return choice.dealt is None or _can_be_dealt(network, choice.dealt, size, choice.shares)
+    if choice.parted is not None and (choice.parted == choice.slice_label or component.form is Form.TABLE):
+        return False  # what is cut has to be an operand as it is given, and a table's indices meet first
+    return choice.dealt is None or _can_be_dealt(network, choice, dict(assembly.sizes))
 
 
 def _leaves(tree: Tree) -> Iterator[int]:
@@ -45,7 +44,11 @@ def _leaves(tree: Tree) -> Iterator[int]:
         yield from (leaf for branch in tree for leaf in _leaves(branch))
 
 
-def _can_be_dealt(network: Network, label: str, size: int, shares: int) -> bool:
-    """Whether a label is an axis of the cotangents alone, in so many equal shares."""
-    where = [name[0] for name, labels in zip(network.names, network.operands, strict=True) if label in labels]
-    return where == ["g", "g"] and label not in network.out and size % shares == 0
+def _can_be_dealt(network: Network, choice: Choice, sizes: Mapping[Label, int]) -> bool:
+    """Whether what is dealt out is an axis of the cotangents alone, in equal shares of the whole and of each slice."""
+    label = choice.dealt
+    where = [name for name, labels in zip(network.names, network.operands, strict=True) if label in labels]
+    if label is None or network.names != ("a1", "g1", "a2", "g2") or where != ["g1", "g2"] or label in network.out:
+        return False
+    slices = choice.slice_size if choice.slice_label == label else 0
+    return sizes[label] % choice.shares == slices % choice.shares == 0

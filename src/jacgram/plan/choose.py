@@ -93,14 +93,14 @@ def _best(prices: Pricing, allowed_bytes: int) -> Choice:
 
 @lru_cache(maxsize=PRICES_KEPT)
 def _by_example(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
-    """The best order example by example, where that is worth the loop or needed to fit; else ``best``."""
+    """The best order example by example, where that is faster or needed to fit; else ``best``."""
     problem, sizes = prices.problem, dict(prices.problem.sizes)
     able = [tree for tree in trees(4) if is_worth_a_loop(arranged(problem.network, tree), tree, sizes)]
     if not able:
         return best
     looped = _pick([prices.of(tree) for tree in able], allowed_bytes)
     if max(looped.peak_bytes, best.peak_bytes) <= allowed_bytes:
-        return looped if looped.seconds * _WORTH_EXAMPLES < best.seconds else best
+        return looped if looped.seconds < best.seconds else best
     return min(best, looped, key=lambda c: c.peak_bytes)
 
 
@@ -146,7 +146,6 @@ def _parted(prices: Pricing, choice: Choice, parts: int) -> list[Choice]:
 _AS_FAST = 1.04  # slices that are taken in parts may be slower by so much if they were not
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
-_WORTH_EXAMPLES = 1.05
 _MUCH_BYTES = 1 << 25  # intermediates beyond are sliced where that is as fast
 
 

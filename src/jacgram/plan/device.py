@@ -37,7 +37,8 @@ class Device:
         shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
             is not so dealt out.
         views: whether part of an array is taken without a copy.
-        abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not.
+        abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not. Up
+            to so many pairs of a triangle's blocks are priced as running so too.
 
     Example:
         >>> import jacgram
@@ -78,11 +79,12 @@ class Device:
         Reads run ahead of the arithmetic; a result that leaves the caches is waited for, and so is its fresh memory.
 
         Args:
-            beside: like products of which each may have a core to itself: rather than that cores share a product's
-                rows, all of them are one core's, as in a product with so many times as many.
+            beside: like products that run at the same time, so that none of them is divided among all cores: each is
+                as fast as one of which the shorter side is so many times as long.
         """
         fastest, sums = 1 / self.flops_per_s, self.sums or self.products
-        sides = (self.products, product.m * beside), (self.products, product.n), (sums, product.k)
+        short, long = sorted((product.m, product.n))
+        sides = (self.products, short * beside), (self.products, long), (sums, product.k)
         per_flop_s = fastest + sum(max(1 / _interpolate(table, side) - fastest, 0.0) for table, side in sides)
         if product.batch > 1 and product.m * product.n <= _SMALL and self.batched_flops_per_s:
             per_flop_s += max(1 / self.batched_flops_per_s - fastest, 0.0)

@@ -93,7 +93,7 @@ def _structured(task: Task, name: str, budget_bytes: int, device: Device) -> Pla
     tile = max(task.sides[0].n, 1), max(task.sides[1].n, 1)
     seeds = (0, 0)
     panels = [b for b in PANELS if b <= tile[0]] if task.triangle else [int(task.hermitian)]
-    worth = _BESIDE_WORTH if device.abreast > 1 else _PANELS_WORTH
+    worth = _BESIDE_WORTH if device.abreast > 1 and not device.views else _PANELS_WORTH
     plans = [_tiled(task, name, tile, seeds, budget_bytes, device, b) for b in panels]
     plan = _worth_its_panels(plans, budget_bytes, worth)
     while plan.peak_bytes > budget_bytes:

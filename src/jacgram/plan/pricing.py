@@ -76,8 +76,9 @@ class Pricing:
         return self.problem.formed_bytes + self._cut_bytes(self.problem.network, choice.tree, slices)
 
     def _beside(self, times: int) -> int:
-        """How many of a step's products run side by side: pairs of blocks do, where products run so at all."""
-        return min(times, self.device.abreast) if self.problem.triangle.blocks else 1
+        """How many of a step's products run side by side: pairs of blocks do, where products run so; loops do not."""
+        in_pairs = self.problem.triangle.blocks and not self.problem.examples
+        return min(times, self.device.abreast) if in_pairs else 1
 
     def _slices(self, label: str | None, chunk: int) -> _Slices:
         return _Slices(dict(self.problem.sizes), label, chunk)
