@@ -14,6 +14,7 @@ from jacgram.plan.triangle import Triangle
 from kit.layers import conv_layer, layer
 
 MIB = 1 << 20
+ABREAST = replace(TYPICAL, views=False, abreast=4)
 
 
 def priced(made, device=TYPICAL, panels=1, *, blocks=False, by_example=False):
@@ -50,9 +51,6 @@ def test_slices_go_from_halves_to_single_entries():
     prices = priced(layer(i=6))
     rows = next(tree for tree in trees(4) if prices.of(tree).order == "rows")
     assert [c.slice_size for c in prices.sliced(rows) if c.slice_label == "w0"] == [3, 2, 1]
-
-
-ABREAST = replace(TYPICAL, views=False, abreast=4)
 
 
 @pytest.mark.parametrize(("device", "panels"), [(TYPICAL, 1), (ABREAST, 2), (ABREAST, 4)])
