@@ -107,9 +107,12 @@ def test_parts_run_side_by_side_where_there_are_cores_for_them(cores, abreast, m
     from jacgram.arrays import jax as adapted
 
     monkeypatch.setattr(adapted, "usable_cores", lambda: cores)
-    assert adapter("jax").traits.abreast == (abreast if jax.default_backend() == "cpu" else 1)
+    on_cpu = jax.default_backend() == "cpu"
+    traits = adapter("jax").traits
+    assert (traits.abreast, traits.compiled) == (abreast if on_cpu else 1, on_cpu)
     pytest.importorskip("torch")
-    assert adapter("torch").traits.abreast == 1
+    traits = adapter("torch").traits
+    assert (traits.abreast, traits.compiled) == (1, False)
 
 
 def test_the_device_is_that_of_the_arrays_in_jax():

@@ -1,18 +1,43 @@
 """Figures of a device: what makes no sense is refused by name."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from jacgram import Auto, Device, Materialize, MatrixFree, Structured
 from jacgram.errors import ArgumentError
 
+MIB = 1 << 20
 TABLE = ((1.0, 1e9), (1024.0, 1e11))
 GOOD = Device("mine", TABLE, TABLE, 1e-6)
 
 
 def test_written_and_read_figures_are_the_same():
-    assert Device.from_json(GOOD.to_json()) == GOOD
+    for figures in (GOOD, replace(GOOD, views=False, compiled=True, abreast=4)):
+        assert Device.from_json(figures.to_json()) == figures
+
+
+def test_working_memory_beyond_what_is_reused_is_cleared_first():
+    pieces = replace(GOOD, reused_bytes=32 * MIB)
+    assert pieces.fresh_s(32 * MIB) == 0
+    assert pieces.fresh_s(33 * MIB) == pytest.approx(MIB / 1e11)
+
+
+def test_one_piece_is_cleared_as_a_whole():
+    program = replace(GOOD, reused_bytes=32 * MIB, compiled=True)
+    assert program.fresh_s(32 * MIB) == 0
+    assert program.fresh_s(33 * MIB) == pytest.approx(33 * MIB / 1e11)
+
+
+def test_beside_what_is_held_less_is_reused():
+    program = replace(GOOD, reused_bytes=32 * MIB, compiled=True)
+    assert program.beside(0) == program
+    assert program.beside(20 * MIB).fresh_s(12 * MIB) == 0
+    assert program.beside(20 * MIB).fresh_s(13 * MIB) == program.fresh_s(33 * MIB) - 20 * MIB / 1e11
+    full = program.beside(64 * MIB)
+    assert full.fresh_s(4 * MIB) == 0, "what is small takes turns"
+    assert full.fresh_s(5 * MIB) == pytest.approx(MIB / 1e11)
+    assert GOOD.beside(64 * MIB) == GOOD, "where memory comes in pieces, it is freed in pieces"
 
 
 @pytest.mark.parametrize(

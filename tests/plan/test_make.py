@@ -171,9 +171,7 @@ def layer(n, t=32, i=128, k=512):
 def test_fields_that_are_not_written_are_at_their_defaults():
     plan = make_plan(layer(8), Structured(), GIB, TYPICAL)
     assert Plan.from_json(_without(plan, "parted", "parts", "by_example")) == plan
-    assert Device.from_json(_without(TYPICAL, "abreast", "views")) == TYPICAL
-    copying = replace(TYPICAL, views=False)
-    assert Device.from_json(copying.to_json()) == copying
+    assert Device.from_json(_without(TYPICAL, "abreast", "views", "compiled")) == TYPICAL
 
 
 def _without(written, *names):
@@ -189,11 +187,6 @@ def test_thin_sides_slow_a_product_down_one_by_one():
 
     assert seconds(16, 1024, 1024) == pytest.approx(seconds(1024, 1024, 16), rel=0.02)
     assert seconds(16, 16, 1024) > 1.5 * seconds(16, 1024, 1024)
-
-
-def test_working_memory_beyond_what_is_reused_is_cleared_first():
-    assert TYPICAL.fresh_s(1 << 20) == 0
-    assert TYPICAL.fresh_s(1 << 27) > 0.01
 
 
 def test_a_budget_that_cannot_be_kept():

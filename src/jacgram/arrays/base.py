@@ -38,11 +38,14 @@ class Traits:
     Attributes:
         overhead: bytes that the process grows by for each byte held; 1 where a program's memory is laid out at once.
         reused_bytes: working memory that is handed out again from call to call, without the system clearing it first.
+            glibc keeps pieces of up to 32 MiB when they are freed (mallopt(3), M_MMAP_THRESHOLD).
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all: a core's cache.
         caches: whether a product over what stays in cache, some examples at a time, is faster than one over all.
         shares: cores that a batch of products is dealt out to, in equal shares; 1 where it is not so dealt out.
         views: whether part of an array is taken without a copy.
         abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not.
+        compiled: whether a kernel is one program compiled for cores. Its working memory is one piece, all of which
+            comes fresh where it is larger than ``reused_bytes``; a slice is cut out and laid out anew in one go.
         measured_sides: sizes of a kept side of products that are measured.
         measured_sums: sizes of the summed side of products that are measured; none where they are as those.
         measured_flops: operations of a product that is measured: what takes longer than starting it does.
@@ -50,12 +53,13 @@ class Traits:
     """
 
     overhead: float = 1.0
-    reused_bytes: float = 2.0**22
+    reused_bytes: float = 2.0**25
     pass_bytes: float = 6.0 * 2**20
     caches: bool = True
     shares: int = 1
     views: bool = True
     abreast: int = 1
+    compiled: bool = False
     measured_sides: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
     measured_sums: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
     measured_flops: int = 1 << 26

@@ -16,7 +16,7 @@ from jacgram.arrays.host import host_free_bytes, host_name, least_seconds, usabl
 from jacgram.arrays.jax_products import contract
 from jacgram.arrays.long_sums import in_blocks
 
-_ON_ONE_CORE = Traits(views=False)
+_ON_ONE_CORE = Traits(views=False, compiled=True)
 _ON_CORES = replace(_ON_ONE_CORE, abreast=4)
 _ON_GPU = replace(ON_GPU, views=False, measured_sides=(1, 16, 256), measured_sums=())  # each takes XLA seconds to tune
 

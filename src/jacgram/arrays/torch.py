@@ -39,8 +39,6 @@ def _on_cpu(threads: int) -> Traits:
     return Traits(
         # Measured with glibc: tensors of a few megabytes come and go, and leave holes that the next ones do not fit.
         overhead=1.6,
-        # glibc keeps pieces of up to 32 MiB when they are freed (mallopt(3), M_MMAP_THRESHOLD).
-        reused_bytes=2.0**25,
         # Every call of a pass is made from Python, so that fewer and larger ones win over what cache would save.
         pass_bytes=2.0**27,
         shares=threads,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 from jacgram.errors import ArgumentError
@@ -39,6 +39,8 @@ class Device:
         views: whether part of an array is taken without a copy.
         abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not. Up
             to so many pairs of a triangle's blocks are priced as running so too.
+        compiled: whether a kernel is one program compiled for cores. Its working memory is one piece, all of which
+            comes fresh where it is larger than ``reused_bytes``; a slice is cut out and laid out anew in one go.
 
     Example:
         >>> import jacgram
@@ -59,6 +61,7 @@ class Device:
     shares: int = 1
     views: bool = True
     abreast: int = 1
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("products", "copies", "sums"):
@@ -94,9 +97,23 @@ class Device:
         """Seconds to read or write so many bytes of an array of ``lies_in`` bytes."""
         return n_bytes / _interpolate(self.copies, lies_in)
 
+    def beside(self, held_bytes: float) -> Device:
+        """The same device where so much of its working memory is taken up by other things."""
+        if not self.compiled:
+            return self
+        left = max(self.reused_bytes - held_bytes, 0.0) // _SMALL_BYTES * _SMALL_BYTES
+        return self if left == self.reused_bytes else replace(self, reused_bytes=left)
+
     def fresh_s(self, n_bytes: float) -> float:
-        """Seconds that the system takes to clear so much working memory, once, but for what is reused."""
-        return max(n_bytes - self.reused_bytes, 0.0) / self.copies[-1][1]
+        """Seconds that the system takes to clear so much working memory, once, but for what is reused.
+
+        One piece comes fresh as a whole where it is larger than what is reused. Where that is used up by other things,
+        it comes fresh anyway, and grows by what is large; small things take turns.
+        """
+        reused = self.reused_bytes
+        if self.compiled:
+            reused = 0.0 if n_bytes > self.reused_bytes > 0 else max(self.reused_bytes, _SMALL_BYTES)
+        return max(n_bytes - reused, 0.0) / self.copies[-1][1]
 
     def to_json(self) -> str:
         """The figures as JSON text."""
@@ -110,8 +127,8 @@ class Device:
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
         numbers = {key: float(fields[key]) for key in _NUMBERS if key in fields}
         counts = {key: int(fields[key]) for key in ("shares", "abreast") if key in fields}
-        views = bool(fields.get("views", True))
-        return Device(str(fields["name"]), products, copies, sums=sums, views=views, **numbers, **counts)
+        flags = {key: bool(fields[key]) for key in ("views", "compiled") if key in fields}
+        return Device(str(fields["name"]), products, copies, sums=sums, **flags, **numbers, **counts)
 
 
 def _check_table(name: str, table: object, *, may_be_empty: bool) -> None:
@@ -140,6 +157,7 @@ def _is_number(value: object) -> bool:
 
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")
+_SMALL_BYTES = 1 << 22  # working memory of a contraction that hardly makes that of a program any larger
 _SMALL = 512 * 512  # entries of a product's result up to which it may be one core's work
 
 
