@@ -53,6 +53,14 @@ def test_slices_go_from_halves_to_single_entries():
     assert [c.slice_size for c in prices.sliced(rows) if c.slice_label == "w0"] == [3, 2, 1]
 
 
+def test_labels_of_what_an_order_lays_out_anew():
+    prices = priced(layer())
+    rows = next(tree for tree in trees(4) if prices.of(tree).order == "rows")
+    assert prices.turned_labels(rows) == {"w1"}, "both sides' cotangents have it, and positions are each side's own"
+    alone = priced(layer(t=1))
+    assert prices.turned_labels(rows) and not alone.turned_labels(rows)
+
+
 @pytest.mark.parametrize(("device", "panels"), [(TYPICAL, 1), (ABREAST, 2), (ABREAST, 4)])
 def test_no_slice_takes_less_time_than_the_arithmetic(device, panels):
     prices = priced(layer(i=64, k=64), device, panels, blocks=panels > 1)

@@ -15,9 +15,9 @@ from functools import lru_cache
 
 from jacgram.plan.network import Label, Network, Tree, product, steps
 
-# Positions of an example are the columns of its products. Over random layers, fewer than 32 were two to three times
-# slower than predicted, and those that fill no whole cache lines by a quarter.
-_LEAST_POSITIONS = 32
+# Positions of an example are the columns of its products. Over random layers, fewer were up to twice as slow as priced,
+# and those that fill no whole cache lines by up to a quarter.
+_LEAST_POSITIONS = 24
 _LANES = 16
 
 
@@ -43,11 +43,19 @@ def arranged(network: Network, tree: Tree) -> Network:
 
 def is_worth_a_loop(network: Network, tree: Tree, sizes: Mapping[Label, int]) -> bool:
     """Whether the rounds of an order over arranged operands make nothing of one example alone, and lay nothing out."""
-    own = {x for name, labels in zip(network.names, network.operands, strict=True) if "2" in name for x in labels}
-    positions = math.prod(sizes[x] for x in own if x.startswith("p"))
-    if positions < _LEAST_POSITIONS or positions % _LANES:
+    if _positions(network, sizes) < _LEAST_POSITIONS:
         return False
     return not any(step.sides == frozenset("2") or any(product(step, sizes).turned) for step in steps(network, tree))
+
+
+def fills_lanes(network: Network, sizes: Mapping[Label, int]) -> bool:
+    """Whether an example's positions fill whole cache lines."""
+    return _positions(network, sizes) % _LANES == 0
+
+
+def _positions(network: Network, sizes: Mapping[Label, int]) -> int:
+    own = {x for name, labels in zip(network.names, network.operands, strict=True) if "2" in name for x in labels}
+    return math.prod(sizes[x] for x in own if x.startswith("p"))
 
 
 def _as_matrices(mine: Sequence[Label], other: Sequence[Label], out: Sequence[Label]) -> tuple[Label, ...]:

@@ -59,6 +59,17 @@ class Pricing:
                 chunk = math.ceil(chunk / 2)
                 yield self.of(tree, label, chunk)
 
+    def turned_labels(self, tree: Tree) -> frozenset[str]:
+        """Labels that all given operands have which an order lays out anew; none where it lays out none."""
+        sizes, network = dict(self.problem.sizes), self.problem.network
+        turned: list[frozenset[str]] = []
+        for step in steps(network, tree):
+            sides = (step.left, step.left_labels), (step.right, step.right_labels)
+            for (operand, labels), is_turned in zip(sides, product(step, sizes).turned, strict=False):
+                if is_turned and operand < len(network.operands):
+                    turned.append(frozenset(labels))
+        return frozenset.intersection(*turned) if turned else frozenset()
+
     def arithmetic_s(self, tree: Tree) -> float:
         """Time of an order's arithmetic alone: what no slicing can go below."""
         problem, sizes, total = self.problem, dict(self.problem.sizes), 0.0
