@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jacgram.plan.assembly import assemble
-from jacgram.plan.by_example import arranged, fills_lanes, is_worth_a_loop, one_example
+from jacgram.plan.by_example import arranged, fills_lines, is_worth_a_loop, one_example
 from jacgram.plan.choose import candidates, choose
 from jacgram.plan.device import TYPICAL
 from jacgram.plan.network import Network, product, steps, trees
@@ -14,6 +14,7 @@ from jacgram.plan.triangle import Triangle
 from kit.layers import bias, conv_layer, layer, paired_layer
 
 GIB = 1 << 30
+COMPILED = replace(TYPICAL, compiled=True)
 THROUGH_GRAMS = (((0, 2), 1), 3)
 
 
@@ -64,23 +65,24 @@ def test_layers_that_narrow_are_taken_by_example_and_need_a_share_of_the_memory(
     assert 8 * chosen.peak_bytes < whole.peak_bytes
 
 
-@pytest.mark.parametrize(("t", "looped"), [(16, False), (23, False), (24, True), (31, True), (32, True)])
-def test_an_example_has_to_have_columns_enough(t, looped):
+@pytest.mark.parametrize(("t", "worth"), [(16, False), (23, False), (24, True), (31, True), (32, True)])
+def test_an_example_has_to_have_columns_enough(t, worth):
     one, sizes, _ = network(layer(t=t))
-    assert is_worth_a_loop(arranged(one, THROUGH_GRAMS), THROUGH_GRAMS, sizes) == looped
-    assert choose(*layer(32, t, 512, 128), TYPICAL, 4, GIB).by_example == looped
+    assert is_worth_a_loop(arranged(one, THROUGH_GRAMS), THROUGH_GRAMS, sizes) == worth
+    assert choose(*layer(32, t, 512, 128), COMPILED, 4, GIB).by_example == worth
+    assert choose(*layer(32, t, 512, 128), TYPICAL, 4, GIB).by_example == (t == 32), "whole lines, if not compiled"
 
 
 @pytest.mark.parametrize(("t", "i", "chosen"), [(48, 700, True), (50, 700, False), (40, 700, True)])
-def test_an_example_that_fills_no_whole_lines_of_columns_has_to_be_faster_by_more(t, i, chosen):
+def test_an_example_that_fills_no_whole_lines_has_to_be_faster_by_a_tenth(t, i, chosen):
     made = layer(32, t, i, 128)
     one, sizes, _ = network(made)
-    assert fills_lanes(one, sizes) == (t == 48)
-    every = list(candidates(*made, TYPICAL, 4))
+    assert fills_lines(one, sizes) == (t == 48)
+    every = list(candidates(*made, COMPILED, 4))
     looped, others = (min(c.seconds for c in every if c.by_example is by_example) for by_example in (True, False))
     assert looped < others
     assert (1.1 * looped < others) == (t == 40)
-    assert choose(*made, TYPICAL, 4, GIB).by_example == chosen
+    assert choose(*made, COMPILED, 4, GIB).by_example == chosen
 
 
 def test_what_is_made_of_one_example_alone_is_not_worth_a_loop():

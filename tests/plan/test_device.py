@@ -10,6 +10,7 @@ from jacgram.errors import ArgumentError
 MIB = 1 << 20
 TABLE = ((1.0, 1e9), (1024.0, 1e11))
 GOOD = Device("mine", TABLE, TABLE, 1e-6)
+PROGRAM = replace(GOOD, reused_bytes=32.0 * MIB, compiled=True)
 
 
 def test_written_and_read_figures_are_the_same():
@@ -24,20 +25,27 @@ def test_working_memory_beyond_what_is_reused_is_cleared_first():
 
 
 def test_one_piece_is_cleared_as_a_whole():
-    program = replace(GOOD, reused_bytes=32 * MIB, compiled=True)
-    assert program.fresh_s(32 * MIB) == 0
-    assert program.fresh_s(33 * MIB) == pytest.approx(33 * MIB / 1e11)
+    """From 20 of 32 MiB on, for its size is foretold to about a third."""
+    assert PROGRAM.fresh_s(20 * MIB) == PROGRAM.fresh_s(12 * MIB, 8 * MIB) == 0
+    assert PROGRAM.fresh_s(21 * MIB) == PROGRAM.fresh_s(12 * MIB, 9 * MIB) == pytest.approx(21 * MIB / 1e11)
+    assert [PROGRAM.comes_fresh(n * MIB) for n in (20, 21)] == [False, True]
+    assert not GOOD.comes_fresh(1 << 40), "pieces are freed one by one"
 
 
 def test_beside_what_is_held_less_is_reused():
-    program = replace(GOOD, reused_bytes=32 * MIB, compiled=True)
-    assert program.beside(0) == program
-    assert program.beside(20 * MIB).fresh_s(12 * MIB) == 0
-    assert program.beside(20 * MIB).fresh_s(13 * MIB) == program.fresh_s(33 * MIB) - 20 * MIB / 1e11
-    full = program.beside(64 * MIB)
-    assert full.fresh_s(4 * MIB) == 0, "what is small takes turns"
+    assert PROGRAM.with_held(0) == PROGRAM
+    some = PROGRAM.with_held(24 * MIB)
+    assert (some.fresh_s(5 * MIB), some.fresh_s(6 * MIB)) == (0, pytest.approx(6 * MIB / 1e11))
+    assert PROGRAM.with_held(24 * MIB + 1) == PROGRAM.with_held(28 * MIB) != some, "few sizes"
+    full = PROGRAM.with_held(64 * MIB)
+    assert full.fresh_s(4 * MIB, 64 * MIB) == 0, "small ones lie where others have been"
     assert full.fresh_s(5 * MIB) == pytest.approx(MIB / 1e11)
-    assert GOOD.beside(64 * MIB) == GOOD, "where memory comes in pieces, it is freed in pieces"
+
+
+@pytest.mark.parametrize("device", [GOOD, replace(GOOD, compiled=True, reused_bytes=float("inf"))])
+def test_what_is_held_elsewhere_or_of_endless_memory_leaves_as_much(device):
+    assert device.with_held(64 * MIB) == device
+    assert device.with_held(64 * MIB).fresh_s(MIB) == 0
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,8 @@ def test_beside_what_is_held_less_is_reused():
         ("overhead", 0, "above 0"),
         ("turns_per_s", float("nan"), "above 0"),
         ("shares", True, "above 0"),
+        ("views", "no", "True or False"),
+        ("compiled", 1, "True or False"),
     ],
 )
 def test_figures_that_make_no_sense(field, value, expected):

@@ -189,6 +189,17 @@ def test_thin_sides_slow_a_product_down_one_by_one():
     assert seconds(16, 16, 1024) > 1.5 * seconds(16, 1024, 1024)
 
 
+def test_what_a_kernel_holds_leaves_its_leaves_less_to_reuse():
+    program = replace(TYPICAL, views=False, compiled=True, reused_bytes=2.0**25)
+    plans = [
+        make_plan(layer(32, i=128, k=256), Structured(), GIB, device)
+        for device in (program, replace(program, reused_bytes=math.inf))
+    ]
+    some, endless = (plan.leaves[0][0].choice for plan in plans)
+    assert endless.peak_bytes < 2**25 < plans[0].peak_bytes, "by itself either would be reused"
+    assert some.peak_bytes < endless.peak_bytes, "what it takes beside what is held comes fresh"
+
+
 def test_a_budget_that_cannot_be_kept():
     with pytest.raises(
         BudgetError, match=r"no plan by .* fits memory=1000 B: the smallest needs \d+ bytes\. Fix: pass"

@@ -18,7 +18,7 @@ from jacgram.plan.network import Label, Network, Tree, product, steps
 # Positions of an example are the columns of its products. Over random layers, fewer were up to twice as slow as priced,
 # and those that fill no whole cache lines by up to a quarter.
 _LEAST_POSITIONS = 24
-_LANES = 16
+_LINE = 16
 
 
 def one_example(network: Network, example: Label) -> Network:
@@ -48,9 +48,9 @@ def is_worth_a_loop(network: Network, tree: Tree, sizes: Mapping[Label, int]) ->
     return not any(step.sides == frozenset("2") or any(product(step, sizes).turned) for step in steps(network, tree))
 
 
-def fills_lanes(network: Network, sizes: Mapping[Label, int]) -> bool:
+def fills_lines(network: Network, sizes: Mapping[Label, int]) -> bool:
     """Whether an example's positions fill whole cache lines."""
-    return _positions(network, sizes) % _LANES == 0
+    return _positions(network, sizes) % _LINE == 0
 
 
 def _positions(network: Network, sizes: Mapping[Label, int]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from jacgram.plan.by_example import arranged, fills_lanes, is_worth_a_loop
+from jacgram.plan.by_example import arranged, fills_lines, is_worth_a_loop
 from jacgram.plan.choice import Choice
 from jacgram.plan.components import Component, Form
 from jacgram.plan.device import Device
@@ -95,13 +95,15 @@ def _best(prices: Pricing, allowed_bytes: int) -> Choice:
 def _by_example(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
     """The best order example by example, where that is faster or needed to fit; else ``best``."""
     problem, sizes = prices.problem, dict(prices.problem.sizes)
+    is_even = fills_lines(problem.network, sizes)
+    if not is_even and not prices.device.compiled:
+        return best
     able = [tree for tree in trees(4) if is_worth_a_loop(arranged(problem.network, tree), tree, sizes)]
     if not able:
         return best
     looped = _pick([prices.of(tree) for tree in able], allowed_bytes)
     if max(looped.peak_bytes, best.peak_bytes) <= allowed_bytes:
-        uneven = 1.0 if fills_lanes(problem.network, sizes) else _UNEVEN
-        return looped if looped.seconds * uneven < best.seconds else best
+        return looped if looped.seconds * (1.0 if is_even else _UNEVEN) < best.seconds else best
     return min(best, looped, key=lambda c: c.peak_bytes)
 
 
@@ -116,7 +118,8 @@ def _with_less_memory(prices: Pricing, best: Choice) -> Choice:
 def _cut_where_turned(prices: Pricing, best: Choice) -> Choice:
     """Rows in slices of what is laid out anyway, if nearly as fast: cut and laid out in one go, and used from cache.
 
-    Over random layers such slices took a tenth less time than all at once where both were priced alike; others more.
+    Over random layers such slices took a tenth less time than all at once where both were priced alike, and slices of
+    other axes more.
     """
     if not prices.device.compiled or best.order != "rows" or best.tree is None:
         return best
@@ -129,7 +132,9 @@ def _cut_where_turned(prices: Pricing, best: Choice) -> Choice:
         if choice.slice_label in labels and choice.slice_size >= _LEAST_CUT and choice.peak_bytes <= best.peak_bytes
     ]
     cut = min(able, key=lambda c: c.seconds, default=best)
-    return cut if cut.seconds <= _AS_FAST * best.seconds else best
+    if cut.seconds > _AS_FAST * best.seconds:
+        return best
+    return replace(cut, seconds=min(cut.seconds, best.seconds))  # slices are taken for being faster, not slower
 
 
 def _in_parts(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
@@ -140,11 +145,12 @@ def _in_parts(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
     if best.order != "rows" or best.tree is None or best.loop_windows or parts < 2:
         return best
     found: list[Choice] = []
+    fresh = lambda choice: prices.device.comes_fresh(choice.peak_bytes)  # noqa: E731
     for choice in (prices.of(best.tree), *prices.sliced(best.tree)):
         if best.slice_label not in (None, choice.slice_label) or choice.seconds > _AS_FAST * best.seconds:
             continue
         if in_parts_is_worth_it(choice.peak_bytes - prices.given_bytes(choice)):
-            found += _parted(prices, choice, parts)
+            found += [c for c in _parted(prices, choice, parts) if fresh(c) <= fresh(choice)]
     fitting = [choice for choice in found if choice.peak_bytes <= allowed_bytes]
     if not fitting:
         return best
@@ -159,15 +165,15 @@ def _parted(prices: Pricing, choice: Choice, parts: int) -> list[Choice]:
     label = parted_label(network, sizes, choice.slice_label, parts)
     if label is None:
         return []
-    beside = parts_entries(network, sizes, label, parts) * prices.itemsize
-    return [replace(choice, parted=label, parts=parts, peak_bytes=choice.peak_bytes + beside)]
+    peak_bytes = choice.peak_bytes + parts_entries(network, sizes, label, parts) * prices.itemsize
+    return [replace(choice, parted=label, parts=parts, peak_bytes=peak_bytes)]
 
 
 _AS_FAST = 1.04  # slices that are taken in parts, or of what is laid out anyway, may be priced slower by so much
 _LEAST_CUT = 12  # of an axis: thinner slices were slower
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
-_UNEVEN = 1.1  # a loop over examples whose positions leave lanes of the last vector empty has to be faster by so much
+_UNEVEN = 1.1  # a loop over examples whose positions fill no whole cache lines has to be faster by so much
 _MUCH_BYTES = 1 << 25  # intermediates beyond are sliced where that is as fast
 
 

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from jacgram.errors import ArgumentError
 from jacgram.plan.network import Product
@@ -31,7 +32,8 @@ class Device:
         turns_per_s: bytes/s of copying an array to another order of its axes.
         sums: (side, rate) where it is the summed side that has this size; empty for as ``products``.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
-        reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system.
+        reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system,
+            or all of it where ``compiled``; 0 there says that more is taken up anyway.
         batched_flops_per_s: rate of a batch of small products, which may be one core's each; 0 for that of large ones.
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
@@ -66,6 +68,8 @@ class Device:
     def __post_init__(self) -> None:
         for name in ("products", "copies", "sums"):
             _check_table(name, getattr(self, name), may_be_empty=name == "sums")
+        for name in ("views", "compiled"):
+            _check_flag(name, getattr(self, name))
         for name in ("call_s", "reused_bytes", "batched_flops_per_s"):
             _check_number(name, getattr(self, name), 0.0, inclusive=True)
         for name in ("overhead", "turns_per_s", "pass_bytes", "shares", "abreast"):
@@ -97,23 +101,40 @@ class Device:
         """Seconds to read or write so many bytes of an array of ``lies_in`` bytes."""
         return n_bytes / _interpolate(self.copies, lies_in)
 
-    def beside(self, held_bytes: float) -> Device:
-        """The same device where so much of its working memory is taken up by other things."""
-        if not self.compiled:
-            return self
-        left = max(self.reused_bytes - held_bytes, 0.0) // _SMALL_BYTES * _SMALL_BYTES
-        return self if left == self.reused_bytes else replace(self, reused_bytes=left)
+    def with_held(self, held_bytes: float) -> Device:
+        """The same device where so much working memory is held by other things: of one piece, less is left to reuse.
 
-    def fresh_s(self, n_bytes: float) -> float:
+        What is left is rounded down to a few sizes, for each of which prices are found once.
+        """
+        if not self.compiled or held_bytes <= 0 or math.isinf(self.reused_bytes):
+            return self
+        left = max(self.reused_bytes - held_bytes, 0.0) // _GRAIN_BYTES * _GRAIN_BYTES
+        return replace(self, reused_bytes=left)
+
+    def fresh_s(self, n_bytes: float, formed_bytes: float = 0.0) -> float:
         """Seconds that the system takes to clear so much working memory, once, but for what is reused.
 
-        One piece comes fresh as a whole where it is larger than what is reused. Where that is used up by other things,
-        it comes fresh anyway, and grows by what is large; small things take turns.
+        One piece comes fresh as a whole where it is larger than what is reused. Where nothing is left to reuse, it
+        comes fresh anyway, and what a contraction adds to it is cleared; a small one lies where others have been. Each
+        contraction of a kernel is priced so, though it is the largest that makes the piece larger.
+
+        Args:
+            n_bytes: what a contraction takes.
+            formed_bytes: operands that are made for it, in the same piece.
         """
-        reused = self.reused_bytes
-        if self.compiled:
-            reused = 0.0 if n_bytes > self.reused_bytes > 0 else max(self.reused_bytes, _SMALL_BYTES)
-        return max(n_bytes - reused, 0.0) / self.copies[-1][1]
+        if self.compiled and self.reused_bytes > 0:
+            whole = n_bytes + formed_bytes
+            cleared = whole if self.comes_fresh(whole) else 0.0
+        else:
+            cleared = max(n_bytes - (_SMALL_BYTES if self.compiled else self.reused_bytes), 0.0)
+        return cleared / self.copies[-1][1]
+
+    def comes_fresh(self, n_bytes: float) -> bool:
+        """Whether so much is likely to make one piece of working memory larger than what is reused.
+
+        From 20 of 32 MiB on: a program's memory is laid out by its compiler, and foretold to about a third.
+        """
+        return self.compiled and 0 < _LIKELY * self.reused_bytes < n_bytes
 
     def to_json(self) -> str:
         """The figures as JSON text."""
@@ -126,9 +147,9 @@ class Device:
         tables = fields["products"], fields["copies"], fields.get("sums", ())
         products, copies, sums = (tuple((float(x), float(y)) for x, y in table) for table in tables)
         numbers = {key: float(fields[key]) for key in _NUMBERS if key in fields}
-        counts = {key: int(fields[key]) for key in ("shares", "abreast") if key in fields}
-        flags = {key: bool(fields[key]) for key in ("views", "compiled") if key in fields}
-        return Device(str(fields["name"]), products, copies, sums=sums, **flags, **numbers, **counts)
+        others: dict[str, Any] = {key: int(fields[key]) for key in ("shares", "abreast") if key in fields}
+        others |= {key: fields[key] for key in ("views", "compiled") if key in fields}
+        return Device(str(fields["name"]), products, copies, sums=sums, **numbers, **others)
 
 
 def _check_table(name: str, table: object, *, may_be_empty: bool) -> None:
@@ -152,12 +173,19 @@ def _check_number(name: str, value: object, least: float, *, inclusive: bool) ->
         )
 
 
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ArgumentError(f"Device({name}=...) must be True or False, got {value!r}.")
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")
-_SMALL_BYTES = 1 << 22  # working memory of a contraction that hardly makes that of a program any larger
+_GRAIN_BYTES = 1 << 22
+_LIKELY = 0.625
+_SMALL_BYTES = 1 << 22  # of a contraction that hardly makes the working memory of a program any larger
 _SMALL = 512 * 512  # entries of a product's result up to which it may be one core's work
 
 

@@ -164,7 +164,7 @@ def _tiled(
     held = [factor_bytes(side, t, share) for side, t, share in zip(task.sides, tile, shares, strict=True)]
     whole = all(t >= side.n for side, t in zip(task.sides, tile, strict=True)) and seeds == (0, 0)
     held_bytes = held[0] if task.hermitian and whole else sum(held)
-    beside = device.beside(held_bytes)
+    leaf_device = device.with_held(held_bytes)
     leaves: list[tuple[LeafPlan, ...]] = []
     every = [p.wanted.with_sizes(_seed_sizes(p.wanted, seeds)).with_examples(*tile) for p in task.pairs]
     blocks = [math.prod(wanted.block_shape) * size for wanted in every]
@@ -175,7 +175,7 @@ def _tiled(
         allowed = max(budget_bytes - held_bytes - made_bytes - block, 0)
         triangle = Triangle.of(wanted, panels, one=panels > 0 and pair.output1 == pair.output2, blocks=not device.views)
         chosen = tuple(
-            _leaf_plan(task, position, component, choose(component, wanted, beside, size, allowed, triangle))
+            _leaf_plan(task, position, component, choose(component, wanted, leaf_device, size, allowed, triangle))
             for position, component in enumerate(task.components)
         )
         leaves.append(chosen)

@@ -60,7 +60,7 @@ class Pricing:
                 yield self.of(tree, label, chunk)
 
     def turned_labels(self, tree: Tree) -> frozenset[str]:
-        """Labels that all given operands have which an order lays out anew; none where it lays out none."""
+        """Labels that every given operand has which an order lays out anew; none where it lays out none."""
         sizes, network = dict(self.problem.sizes), self.problem.network
         turned: list[frozenset[str]] = []
         for step in steps(network, tree):
@@ -123,7 +123,8 @@ class Pricing:
         if dealt is not None:
             block = math.prod(slices.sizes[x] for x in problem.network.out)
             peak += (repeated_entries(problem.network, slices.whole, device.shares) + device.shares * block) * itemsize
-        once_s = device.fresh_s(peak) + once_bytes / device.turns_per_s
+        formed_bytes = self._cut_bytes(network, tree, slices) + problem.formed_bytes
+        once_s = device.fresh_s(peak, formed_bytes) + once_bytes / device.turns_per_s
         if problem.formed_bytes:
             once_s += device.copy_s(3 * problem.formed_bytes, problem.formed_bytes)
         return Choice(
@@ -133,7 +134,7 @@ class Pricing:
             slice_size=slices.chunk,
             loop_windows=problem.loop_windows,
             flops=flops * slices.count * problem.repeats,
-            peak_bytes=peak + self._cut_bytes(network, tree, slices) + problem.formed_bytes,
+            peak_bytes=peak + formed_bytes,
             seconds=seconds * slices.count * problem.repeats + once_s,
             dealt=dealt,
             shares=1 if dealt is None else device.shares,
