@@ -33,11 +33,11 @@ def test_rows_are_cut_where_cotangents_are_laid_out_anyway(i, k, device):
 @pytest.mark.parametrize(("k", "cut"), [(22, None), (24, "w1")])
 def test_slices_have_twelve_entries(k, cut):
     flat = replace(COMPILED, products=((1, 1e11),), copies=((1, 1e12),))  # where thin slices are no slower
-    assert choose(*layer(n=20, t=40, i=20, k=k, s=5), flat, 4, GIB).slice_label == cut
+    assert choose(*layer(n=20, t=40, i=60, k=k, s=5), flat, 4, GIB).slice_label == cut
 
 
-@pytest.mark.parametrize("made", [layer(n=20, t=1, i=47, k=89), bias()])
-def test_what_is_laid_out_already_is_left_whole(made):
+@pytest.mark.parametrize("made", [layer(n=20, t=1, i=47, k=89), bias(), layer(n=4, t=40, i=20, k=64, s=5)])
+def test_what_is_laid_out_already_or_small_is_left_whole(made):
     whole, left = choices(made)
     assert left == whole
     assert left.slice_label is None

@@ -123,7 +123,7 @@ def _cut_where_turned(prices: Pricing, best: Choice) -> Choice:
     """
     if not prices.device.compiled or best.order != "rows" or best.tree is None:
         return best
-    if best.slice_label is not None or best.loop_windows:
+    if best.slice_label is not None or best.loop_windows or best.peak_bytes <= _KEPT_BYTES:
         return best
     labels = prices.turned_labels(best.tree)
     able = [
@@ -171,6 +171,7 @@ def _parted(prices: Pricing, choice: Choice, parts: int) -> list[Choice]:
 
 _AS_FAST = 1.04  # slices that are taken in parts, or of what is laid out anyway, may be priced slower by so much
 _LEAST_CUT = 12  # of an axis: thinner slices were slower
+_KEPT_BYTES = 1 << 20  # rows this small stay in a core's cache without a cut
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1
 _UNEVEN = 1.1  # a loop over examples whose positions fill no whole cache lines has to be faster by so much
