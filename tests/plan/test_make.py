@@ -192,11 +192,11 @@ def test_thin_sides_slow_a_product_down_one_by_one():
 def test_what_a_kernel_holds_leaves_its_leaves_less_to_reuse():
     program = replace(TYPICAL, views=False, compiled=True, reused_bytes=2.0**25)
     plans = [
-        make_plan(layer(32, i=128, k=256), Structured(), GIB, device)
+        make_plan(layer(24, i=128, k=256), Structured(), GIB, device)
         for device in (program, replace(program, reused_bytes=math.inf))
     ]
     some, endless = (plan.leaves[0][0].choice for plan in plans)
-    assert endless.peak_bytes < 2**25 < plans[0].peak_bytes, "by itself either would be reused"
+    assert endless.peak_bytes < 20 * 2**20 < 2**25 < plans[0].peak_bytes, "by itself either would be reused"
     assert some.peak_bytes < endless.peak_bytes, "what it takes beside what is held comes fresh"
 
 

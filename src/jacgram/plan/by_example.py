@@ -18,7 +18,7 @@ from jacgram.plan.network import Label, Network, Tree, product, steps
 # Positions of an example are the columns of its products. Over random layers, fewer were up to twice as slow as priced,
 # and those that fill no whole cache lines by up to a quarter.
 _LEAST_POSITIONS = 24
-_LINE = 16
+_LINE = 16  # entries of float32
 
 
 def one_example(network: Network, example: Label) -> Network:

@@ -93,7 +93,10 @@ def _best(prices: Pricing, allowed_bytes: int) -> Choice:
 
 @lru_cache(maxsize=PRICES_KEPT)
 def _by_example(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
-    """The best order example by example, where that is faster or needed to fit; else ``best``."""
+    """The best order example by example, where that is faster by enough, or needed to fit; else ``best``.
+
+    One whose positions fill no whole cache lines is for compiled programs alone.
+    """
     problem, sizes = prices.problem, dict(prices.problem.sizes)
     is_even = fills_lines(problem.network, sizes)
     if not is_even and not prices.device.compiled:
@@ -150,7 +153,7 @@ def _in_parts(prices: Pricing, best: Choice, allowed_bytes: int) -> Choice:
         if best.slice_label not in (None, choice.slice_label) or choice.seconds > _AS_FAST * best.seconds:
             continue
         if in_parts_is_worth_it(choice.peak_bytes - prices.given_bytes(choice)):
-            found += [c for c in _parted(prices, choice, parts) if fresh(c) <= fresh(choice)]
+            found += [c for c in _parted(prices, choice, parts) if fresh(c) <= fresh(best)]
     fitting = [choice for choice in found if choice.peak_bytes <= allowed_bytes]
     if not fitting:
         return best
@@ -170,7 +173,7 @@ def _parted(prices: Pricing, choice: Choice, parts: int) -> list[Choice]:
 
 
 _AS_FAST = 1.04  # slices that are taken in parts, or of what is laid out anyway, may be priced slower by so much
-_LEAST_CUT = 12  # of an axis: thinner slices were slower
+_LEAST_CUT = 12  # entries of an axis in a slice: thinner ones were slower
 _KEPT_BYTES = 1 << 20  # rows this small stay in a core's cache without a cut
 _CACHED_BYTES = 1 << 19  # intermediates this small stay in cache whole
 _WORTH = 1.1

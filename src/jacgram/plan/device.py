@@ -33,7 +33,7 @@ class Device:
         sums: (side, rate) where it is the summed side that has this size; empty for as ``products``.
         overhead: bytes that the process grows by for each byte that is held, for an allocator leaves holes.
         reused_bytes: working memory that is handed out again uncleared; what is beyond comes fresh from the system,
-            or all of it where ``compiled``; 0 there says that more is taken up anyway.
+            or, where ``compiled``, all of it if it is larger; 0 there says that more is taken up anyway.
         batched_flops_per_s: rate of a batch of small products, which may be one core's each; 0 for that of large ones.
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all.
         shares: cores that a batch of products is dealt out to, in equal shares and always in the same order; 1 where it
@@ -120,7 +120,8 @@ class Device:
 
         Args:
             n_bytes: what a contraction takes.
-            formed_bytes: operands that are made for it, in the same piece.
+            formed_bytes: operands formed for it, or cut out of others, in the same piece. Not counted where nothing is
+                left to reuse: plans of whole networks were measured so.
         """
         if self.compiled and self.reused_bytes > 0:
             whole = n_bytes + formed_bytes
@@ -184,7 +185,7 @@ def _is_number(value: object) -> bool:
 
 _NUMBERS = ("call_s", "overhead", "turns_per_s", "reused_bytes", "batched_flops_per_s", "pass_bytes")
 _GRAIN_BYTES = 1 << 22
-_LIKELY = 0.625
+_LIKELY = 0.625  # of what is reused: a piece foretold as larger may be larger than all of it
 _SMALL_BYTES = 1 << 22  # of a contraction that hardly makes the working memory of a program any larger
 _SMALL = 512 * 512  # entries of a product's result up to which it may be one core's work
 

@@ -60,7 +60,7 @@ class Pricing:
                 yield self.of(tree, label, chunk)
 
     def turned_labels(self, tree: Tree) -> frozenset[str]:
-        """Labels that every given operand has which an order lays out anew; none where it lays out none."""
+        """Labels common to all given operands that an order lays out anew; none where it lays out none."""
         sizes, network = dict(self.problem.sizes), self.problem.network
         turned: list[frozenset[str]] = []
         for step in steps(network, tree):
