@@ -61,13 +61,8 @@ class Pricing:
 
     def turned_labels(self, tree: Tree) -> frozenset[str]:
         """Labels common to all given operands that an order lays out anew; none where it lays out none."""
-        sizes, network = dict(self.problem.sizes), self.problem.network
-        turned: list[frozenset[str]] = []
-        for step in steps(network, tree):
-            sides = (step.left, step.left_labels), (step.right, step.right_labels)
-            for (operand, labels), is_turned in zip(sides, product(step, sizes).turned, strict=False):
-                if is_turned and operand < len(network.operands):
-                    turned.append(frozenset(labels))
+        given = _given(self.problem.network, tree, dict(self.problem.sizes))
+        turned = [frozenset(labels) for labels, _, is_turned in given if is_turned]
         return frozenset.intersection(*turned) if turned else frozenset()
 
     def arithmetic_s(self, tree: Tree) -> float:
@@ -158,13 +153,21 @@ class Pricing:
 
     def _cut_bytes(self, network: Network, tree: Tree, slices: _Slices) -> int:
         """Slices of the network's own operands that have to be taken out of them, and are not turned anyway."""
-        found, own = 0, len(network.operands)
-        for step in steps(network, tree) if slices.label is not None else ():
-            cost = product(step, slices.sizes)
-            sides = (step.left, step.left_labels), (step.right, step.right_labels)
-            for (operand, labels), count, turned in zip(sides, cost.entries, cost.turned, strict=False):
-                found += count if operand < own and slices.label in labels[1:] and not turned else 0
-        return found * self.itemsize
+        if slices.label is None:
+            return 0
+        given = _given(network, tree, slices.sizes)
+        cut = [count for labels, count, turned in given if slices.label in labels[1:] and not turned]
+        return sum(cut) * self.itemsize
+
+
+def _given(network: Network, tree: Tree, sizes: Mapping[str, int]) -> Iterator[tuple[tuple[str, ...], int, bool]]:
+    """The network's own operands, as the steps of an order take them: labels, entries, whether it is laid out anew."""
+    for step in steps(network, tree):
+        cost = product(step, sizes)
+        sides = (step.left, step.left_labels), (step.right, step.right_labels)
+        for (operand, labels), count, turned in zip(sides, cost.entries, cost.turned, strict=False):
+            if operand < len(network.operands):
+                yield labels, count, turned
 
 
 _LINE_BYTES = 64
