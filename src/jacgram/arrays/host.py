@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _FALLBACK_BYTES = 4 << 30
+_NUMBERS = ("cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")  # of x86, of Arm
 
 
 def host_free_bytes() -> int:
@@ -66,12 +67,20 @@ def host_name() -> str:
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        return described(Path("/proc/cpuinfo").read_text()) or platform.processor() or platform.machine()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return platform.processor() or platform.machine()
+
+
+def described(cpuinfo: str) -> str:
+    """What tells the processor of Linux's ``/proc/cpuinfo`` from others, "" where nothing does.
+
+    A name by itself does not: virtual machines give one to all processors of a maker, and Arm's give none.
+    """
+    lines = cpuinfo.partition("\n\n")[0].splitlines()  # all cores are described alike: the first
+    given = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [given[key] for key in _NUMBERS if key in given]
+    return " ".join(filter(None, [given.get("model name", ""), "-".join(numbers)]))
 
 
 def least_seconds(call: Callable[[], object], *, enough_s: float = 0.03, most: int = 20) -> float:
