@@ -67,9 +67,10 @@ def host_name() -> str:
 
 def _processor() -> str:
     try:
-        return described(Path("/proc/cpuinfo").read_text()) or platform.processor() or platform.machine()
+        cpuinfo = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return platform.processor() or platform.machine()
+        cpuinfo = ""
+    return described(cpuinfo) or platform.processor() or platform.machine()
 
 
 def described(cpuinfo: str) -> str:
@@ -77,7 +78,7 @@ def described(cpuinfo: str) -> str:
 
     A name by itself does not: virtual machines give one to all processors of a maker, and Arm's give none.
     """
-    lines = cpuinfo.partition("\n\n")[0].splitlines()  # all cores are described alike: the first
+    lines = cpuinfo.partition("\n\n")[0].splitlines()  # of the first core
     given = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     numbers = [given[key] for key in _NUMBERS if key in given]
     return " ".join(filter(None, [given.get("model name", ""), "-".join(numbers)]))
