@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from jacgram.arrays import allocator
 from jacgram.execute import memory
 from jacgram.execute.memory import give_back, keep_no_longer, keep_until_given_back, peak_bytes, peak_of_family
 
@@ -52,8 +53,9 @@ def test_freed_memory_is_kept_where_dask_would_have_it_returned():
 
 def test_nothing_is_set_where_glibc_decides_by_itself(monkeypatch):
     made = []
-    monkeypatch.setattr(memory, "_of_glibc", lambda name: lambda *given: made.append((name, *given)))
-    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+    for module in (allocator, memory):
+        monkeypatch.setattr(module, "of_libc", lambda name: lambda *given: made.append((name, *given)))
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)
     keep_until_given_back()
     keep_no_longer()

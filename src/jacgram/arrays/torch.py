@@ -12,23 +12,25 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from jacgram.arrays.allocator import LARGEST_PIECE, environment_fixes_thresholds, set_thresholds
 from jacgram.arrays.base import ON_GPU, Arrays, Buffer, Traits, Windows
 from jacgram.arrays.host import host_free_bytes, host_name, least_seconds
 from jacgram.arrays.long_sums import in_blocks
 from jacgram.arrays.torch_products import contract, taking
 
-_LARGEST_KEPT = (1 << 25) - (1 << 13)  # with what the allocator puts around it no more than 32 MiB
+_KEPT_BYTES = 256 << 20
 
 
 @cache
 def reuse_freed_memory() -> None:
-    """Has glibc keep what is freed, up to 64 MiB of it, as it does once a piece of 32 MiB has been freed anywhere.
+    """Has glibc keep up to 256 MiB of what is freed, in pieces of up to 32 MiB; what the environment says comes first.
 
-    It returns freed memory beyond twice the largest piece freed so far (mallopt(3), M_MMAP_THRESHOLD). Where arrays of
-    a few megabytes come and go, that is at every call, and the system clears each page anew: a convolution of 20 MiB
-    runs at half of its rate.
+    Left to itself it returns what lies free behind all that is in use once that is twice the largest piece freed so far
+    (mallopt(3), M_TRIM_THRESHOLD). Where arrays of a few megabytes come and go, that is at every call, and the system
+    clears each page anew: a convolution of 20 MiB runs at half of its rate.
     """
-    torch.empty(_LARGEST_KEPT, dtype=torch.uint8, device="cpu")
+    if not environment_fixes_thresholds():
+        set_thresholds(_KEPT_BYTES, LARGEST_PIECE)
 
 
 _ON_GPU = replace(ON_GPU, overhead=1.5)  # operands are laid out anew where they do not lie as matrices
