@@ -26,6 +26,13 @@ def always(monkeypatch):
     monkeypatch.setattr(make, "_structured_options", lambda *asked: whole(*asked)[1:] or whole(*asked))
 
 
+def given(monkeypatch, framework, **traits):
+    """The framework's traits, some of them others."""
+    changed = replace(adapter(framework).traits, **traits)
+    monkeypatch.setattr(type(adapter(framework)), "traits", property(lambda self: changed))
+    monkeypatch.setattr(compute, "_prepared", OrderedDict())  # what was compiled before was so with its own
+
+
 def kernel(f, x1, x2, params, pattern=None, **options):
     plan = jacgram.plan(f, x1, x2, params=params, pattern=pattern, method=jacgram.Structured(), **options)
     assert len(plan.condensed) > 0
@@ -48,7 +55,7 @@ def test_as_the_oracle(always, name, pattern, framework):
 @pytest.mark.parametrize("few", [1, 1000, 1 << 20])
 def test_patches_of_any_number_of_examples(always, few, framework, monkeypatch):
     """One example's patches that are too many are read window by window, more of them some examples at a time."""
-    monkeypatch.setattr(rows, "_FEW", few)
+    given(monkeypatch, framework, patch_entries=few)
     monkeypatch.setattr(condensing, "_block", lambda side, pass_bytes: side.n)
     f, params, x = zoo.MODELS["conv"].on(framework, 5)
     expected = oracle.gram(oracle.jacobian(f, x, params))
@@ -56,11 +63,7 @@ def test_patches_of_any_number_of_examples(always, few, framework, monkeypatch):
 
 
 def test_patches_of_all_examples_where_no_cache_is_to_be_kept_to(always, framework, monkeypatch):
-    adapted = type(adapter(framework))
-    traits = replace(adapter(framework).traits, caches=False, pass_bytes=2.0**40)
-    monkeypatch.setattr(adapted, "traits", property(lambda self: traits))
-    monkeypatch.setattr(compute, "_prepared", OrderedDict())  # what was compiled before was so with caches
-    monkeypatch.setattr(rows, "_FEW", 1)
+    given(monkeypatch, framework, caches=False, pass_bytes=2.0**40, patch_entries=1)
     sizes = []
     monkeypatch.setattr(
         rows, "collected", lambda xp, n, size, body: sizes.append((n, size)) or collected(xp, n, size, body)

@@ -43,6 +43,7 @@ def _on_cpu(threads: int) -> Traits:
         overhead=1.6,
         # Every call of a pass is made from Python, so that fewer and larger ones win over what cache would save.
         pass_bytes=2.0**27,
+        patch_entries=1 << 21,
         shares=threads,
     )
 

@@ -15,8 +15,6 @@ from jacgram.core.uses import Conv, Use
 from jacgram.core.views import View
 from jacgram.plan.factors import Factor
 
-_FEW = 1 << 20  # entries of patches that stay in cache: one product over them is faster than one for each offset
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -86,7 +84,8 @@ def _window_rows(
     n, of_one = use.activation.shape[0], math.prod(factor.activation_sizes)
     every = ("n", *factor.activation)
     # Where no cache is to be kept to, patches take the place of what the pass has freed: arrays like cotangents.
-    most = _FEW if xp.traits.caches else max(_FEW, math.prod(cotangent.array.shape))
+    most = xp.traits.patch_entries
+    most = most if xp.traits.caches else max(most, math.prod(cotangent.array.shape))
     if part is None and n and 0 < of_one <= most:
 
         def of_block(start: Any, size: int) -> list[Any]:
