@@ -54,21 +54,17 @@ def duel(
 ) -> Duel:
     """Medians over ``rounds`` of both in turn, after one of each; a wrong result is an error."""
     expected = host(theirs()) if expected is None else expected
-    error = difference(host(ours()), expected)
-    if not error < tolerance:
-        raise AssertionError(f"{name}: results differ by {error:.1e}")
+    error = agreed(name, host(ours()), expected, tolerance=tolerance)
     found = medians({"theirs": theirs, "ours": ours}, rounds)
     return Duel(name, found["theirs"], found["ours"], error)
 
 
-def attempt(name: str, theirs: Callable[[], Any], ours: Callable[[], Any], *, rounds: int) -> str:
-    """The row of a duel, or one that says why the peer does not run: it lacks an operation, or memory."""
-    try:
-        expected = host(theirs())
-        finish(theirs())  # once more, beside what the first call has left in memory
-    except Exception as error:  # whatever a peer raises
-        return absent(name, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}")
-    return duel(name, theirs, ours, rounds=rounds, expected=expected).row()
+def agreed(name: str, found: np.ndarray, expected: np.ndarray, *, tolerance: float = 1e-4) -> float:
+    """The difference of two results, if it is small enough; a wrong result is an error."""
+    error = difference(found, expected)
+    if not error < tolerance:
+        raise AssertionError(f"{name}: results differ by {error:.1e}")
+    return error
 
 
 def absent(name: str, reason: str) -> str:

@@ -1,6 +1,8 @@
 """Kernels of PyTorch models against the two methods of the ``torch.func`` tutorial on neural tangent kernels.
 
-python -m benchmarks.torch_func --n 8 16
+    python -m benchmarks.torch_func --n 8 16
+
+Each in a process of its own, in turn.
 """
 
 import argparse
@@ -9,8 +11,9 @@ import torch
 from torch.func import functional_call, jacrev, jvp, vjp, vmap
 
 import jacgram
+from benchmarks.alone import contest
 from benchmarks.models_torch import MODELS
-from benchmarks.stopwatch import HEAD, attempt
+from benchmarks.stopwatch import HEAD
 
 
 def _per_example(module, x):
@@ -46,6 +49,23 @@ def products(module, x1, x2):
     return vmap(vmap(pair, (None, 0)), (0, None))(x1, x2).reshape(len(x1), len(x2), *outputs)
 
 
+PEERS = {peer.__name__: peer for peer in (contraction, products)}
+
+
+def theirs(peer, name, n):
+    """A peer's kernel of a model, of no argument."""
+    module, make = MODELS[name]()
+    x1, x2 = make(n, 0), make(n, 1)
+    return lambda: PEERS[peer](module, x1, x2)
+
+
+def ours(name, n):
+    """The same of jacgram."""
+    module, make = MODELS[name]()
+    x1, x2 = make(n, 0), make(n, 1)
+    return lambda: jacgram.ntk(module, x1, x2)
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--n", type=int, nargs="+", default=[8, 16])
@@ -54,13 +74,10 @@ def main():
     chosen = options.parse_args()
     print(HEAD)
     for name in chosen.models:
-        module, make = MODELS[name]()
         for n in chosen.n:
-            x1, x2 = make(n, 0), make(n, 1)
-            mine = lambda m=module, a=x1, b=x2: jacgram.ntk(m, a, b)
-            for peer in (contraction, products):
-                theirs = lambda m=module, a=x1, b=x2, peer=peer: peer(m, a, b)
-                print(attempt(f"{name}, n = {n}, {peer.__name__}", theirs, mine, rounds=chosen.rounds), flush=True)
+            for peer in PEERS:
+                title = f"{name}, n = {n}, {peer}"
+                print(contest(title, (theirs, peer, name, n), (ours, name, n), rounds=chosen.rounds), flush=True)
 
 
 if __name__ == "__main__":

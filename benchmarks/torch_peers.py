@@ -3,11 +3,10 @@
     python -m benchmarks.torch_peers --n 16
 
 Both are installed beside this file the first time, without what they depend on: they are plain Python, and neither
-may bring another build of PyTorch. Each has a copy of the model to itself, since it may leave hooks there.
+may bring another build of PyTorch. Each is in a process of its own, in turn with ours.
 """
 
 import argparse
-import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +14,16 @@ from pathlib import Path
 import torch
 
 import jacgram
+from benchmarks.alone import contest
 from benchmarks.models_torch import MODELS
-from benchmarks.stopwatch import HEAD, attempt
+from benchmarks.stopwatch import HEAD
 
 PEERS = Path(__file__).parent / ".peers"
 PINS = ["torchjd==0.18.0", "nngeometry==0.4"]
 
 
 def install():
-    """The peers' folder, on the path."""
+    """The peers' folder, which is then on the path."""
     if not (PEERS / "ready").exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(PEERS), *PINS]
         subprocess.run(command, check=True)
@@ -51,23 +51,37 @@ def nngeometry(module):
     return lambda x: GramMatrix(module, (x.clone(),)).to_torch().permute(1, 3, 0, 2)
 
 
+NAMES = {peer.__name__: peer for peer in (torchjd, nngeometry)}
+
+
+def theirs(peer, name, n):
+    """A peer's kernel of a model with itself, of no argument."""
+    install()
+    module, make = MODELS[name]()
+    kernel, x = NAMES[peer](module), make(n, 0)
+    return lambda: kernel(x)
+
+
+def ours(name, n):
+    """The same of jacgram."""
+    module, make = MODELS[name]()
+    x = make(n, 0)
+    return lambda: jacgram.ntk(module, x)
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--n", type=int, nargs="+", default=[16])
     options.add_argument("--models", nargs="+", default=list(MODELS))
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=7)
     chosen = options.parse_args()
     install()
     print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {', '.join(PINS)}\n\n{HEAD}")
     for name in chosen.models:
-        module, make = MODELS[name]()
-        contestants = [(peer.__name__, peer(copy.deepcopy(module))) for peer in (torchjd, nngeometry)]
         for n in chosen.n:
-            x = make(n, 0)
-            ours = lambda m=module, x=x: jacgram.ntk(m, x)
-            for peer, kernel in contestants:
-                theirs = lambda kernel=kernel, x=x: kernel(x)
-                print(attempt(f"{name}, n = {n}, {peer}", theirs, ours, rounds=chosen.rounds), flush=True)
+            for peer in NAMES:
+                title = f"{name}, n = {n}, {peer}"
+                print(contest(title, (theirs, peer, name, n), (ours, name, n), rounds=chosen.rounds), flush=True)
 
 
 if __name__ == "__main__":
