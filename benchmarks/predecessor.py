@@ -26,7 +26,7 @@ import jacgram
 from benchmarks.apart import apart
 from benchmarks.growth import MIB, growth
 from benchmarks.models_jax import MODELS
-from benchmarks.stopwatch import difference, host, product_rate, seconds
+from benchmarks.stopwatch import agreed, host, product_rate, seconds
 
 HERE = Path(__file__).parent
 PEER = HERE / ".neural-tangents"
@@ -88,14 +88,6 @@ def fight(kernel, ask, rounds, batch):
     return statistics.median(theirs), statistics.median(ours)
 
 
-def agreed(name, found, expected):
-    """Their difference, if it is small enough."""
-    error = difference(found, expected)
-    if not error < TOLERANCE:
-        raise AssertionError(f"{name}: results differ by {error:.1e}")
-    return error
-
-
 def compare(name, n):
     """One row of the table."""
     jax.config.update("jax_platforms", "cpu")  # as the peer's build, so that both have the same device
@@ -109,7 +101,7 @@ def compare(name, n):
     with opponent(name, n) as (about, expected, ask):
         a, b = fight(kernel, ask, ROUNDS, BATCH)
         grown = ask("growth"), growth(kernel, apart=True)
-    error = agreed(name, result, expected)
+    error = agreed(name, result, expected, tolerance=TOLERANCE)
     rate = product_rate("jax")
     share = jacgram.plan(f, x1, x2, params=params).flops / b / rate
     return (

@@ -25,17 +25,17 @@ def measure_jax(name, n, rounds, with_peer, methods):
     import jax
 
     import jacgram
-    from benchmarks.predecessor import agreed, fight, opponent, problem, settle
-    from benchmarks.stopwatch import host
+    from benchmarks.predecessor import TOLERANCE, fight, opponent, problem, settle
+    from benchmarks.stopwatch import agreed, host
 
     settle()
     f, params, x1, x2 = problem(name, n)
     program = jax.jit(lambda p, a, b: jacgram.ntk(f, a, b, params=p)).lower(params, x1, x2).compile()
     kernel = lambda: program(params, x1, x2)
     if not with_peer or jax.default_backend() != "cpu":  # the peer's build is for the processor
-        return alone(kernel, rounds)
+        return without_peer(kernel, rounds)
     with opponent(name, n, *methods) as (about, expected, ask):
-        agreed(name, host(kernel()), expected)
+        agreed(name, host(kernel()), expected, tolerance=TOLERANCE)
         theirs_s, ours_s = fight(kernel, ask, rounds, 1)
         peer = {"seconds": theirs_s, "grown": ask("growth"), "method": about["method"]}
     return {"ours": {"seconds": ours_s, "grown": growth(kernel, apart=True)}, "peer": peer}
@@ -53,7 +53,7 @@ def measure_torch(name, n, rounds, with_peer, _methods):
     theirs = lambda: contraction(module, x1, x2)
     bytes_needed = 4 * sum(p.numel() for p in module.parameters()) * 2 * module(x1).numel()
     if not with_peer or bytes_needed > MOST_BYTES:
-        return alone(kernel, rounds)
+        return without_peer(kernel, rounds)
     found = duel(name, theirs, kernel, rounds=rounds)
     grown = [growth(call, apart=True) for call in (kernel, theirs)]
     return {
@@ -62,7 +62,7 @@ def measure_torch(name, n, rounds, with_peer, _methods):
     }
 
 
-def alone(kernel, rounds):
+def without_peer(kernel, rounds):
     """Ours without a peer."""
     finish(kernel())
     return {"ours": {"seconds": medians({"": kernel}, rounds)[""], "grown": growth(kernel, apart=True)}, "peer": None}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.torch_func --n 8 16
 
-Each in a process of its own, in turn.
+Each kernel is in a process of its own, in turn.
 """
 
 import argparse

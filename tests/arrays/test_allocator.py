@@ -42,7 +42,9 @@ def test_other_tunables_fix_neither(monkeypatch):
         ({"MALLOC_TRIM_THRESHOLD_": "65536"}, (65536, 128 << 10)),
         ({"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4096"}, (128 << 10, 4096)),
         ({"MALLOC_TRIM_THRESHOLD_": "a lot"}, (128 << 10, 128 << 10)),
-        ({"MALLOC_TRIM_THRESHOLD_": str(1 << 31)}, (128 << 10, 128 << 10)),
+        ({"MALLOC_TRIM_THRESHOLD_": str(1 << 31)}, ((1 << 31) - 1, 128 << 10)),
+        ({"MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_MMAP_THRESHOLD_": "0x1000"}, ((1 << 31) - 1, 4096)),
+        ({"MALLOC_TRIM_THRESHOLD_": "1", "GLIBC_TUNABLES": "glibc.malloc.trim_threshold=2"}, (2, 128 << 10)),
     ],
 )
 def test_thresholds_of_the_environment(monkeypatch, given, expected):

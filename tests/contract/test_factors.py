@@ -56,6 +56,7 @@ def test_as_the_oracle(always, name, pattern, framework):
 def test_patches_of_any_number_of_examples(always, few, framework, monkeypatch):
     """One example's patches that are too many are read window by window, more of them some examples at a time."""
     given(monkeypatch, framework, patch_entries=few)
+    monkeypatch.setattr(rows, "_FEW", few)
     monkeypatch.setattr(condensing, "_block", lambda side, pass_bytes: side.n)
     f, params, x = zoo.MODELS["conv"].on(framework, 5)
     expected = oracle.gram(oracle.jacobian(f, x, params))
@@ -63,7 +64,8 @@ def test_patches_of_any_number_of_examples(always, few, framework, monkeypatch):
 
 
 def test_patches_of_all_examples_where_no_cache_is_to_be_kept_to(always, framework, monkeypatch):
-    given(monkeypatch, framework, caches=False, pass_bytes=2.0**40, patch_entries=1)
+    given(monkeypatch, framework, pass_bytes=2.0**40, patch_entries=1 << 40)
+    monkeypatch.setattr(rows, "_FEW", 1)
     sizes = []
     monkeypatch.setattr(
         rows, "collected", lambda xp, n, size, body: sizes.append((n, size)) or collected(xp, n, size, body)

@@ -55,11 +55,14 @@ def test_nothing_is_set_where_glibc_decides_by_itself(monkeypatch):
     made = []
     for module in (allocator, memory):
         monkeypatch.setattr(module, "of_libc", lambda name: lambda *given: made.append((name, *given)))
-    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
     keep_until_given_back()
     keep_no_longer()
     assert made == [("malloc_trim", 0)]
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     keep_no_longer()
     assert made[1:] == [("mallopt", -1, 65536), ("mallopt", -3, 128 << 10), ("malloc_trim", 0)]
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    keep_until_given_back()
+    assert made[4:] == [("mallopt", -1, 1 << 30), ("mallopt", -3, 32 << 20)]

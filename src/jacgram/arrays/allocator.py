@@ -11,12 +11,13 @@ LARGEST_PIECE = 32 << 20  # up to which glibc itself moves the size from which e
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _NAMES = ("trim_threshold", "mmap_threshold", "top_pad", "mmap_max")  # to set one of them fixes the first two
 _FIRST_THRESHOLD = 128 << 10  # of both, in a fresh process
+_MOST = (1 << 31) - 1  # what mallopt takes is an int
 
 
 def set_thresholds(trim: int, mmap: int) -> None:
-    """How much memory freed behind what is in use is kept, and from which size pieces are mapped one by one, in bytes.
+    """From how much on what lies free behind all that is in use goes back, and from which size pieces are mapped alone.
 
-    Nothing where the C library has no such settings. Once set, glibc no longer moves either by itself.
+    Both in bytes. Nothing where the C library has no such settings. Once set, glibc no longer moves either by itself.
     """
     set_option = of_libc("mallopt")
     if set_option is not None:
@@ -36,14 +37,17 @@ def thresholds_of_environment() -> tuple[int, int]:
 
 
 def _given(name: str) -> str | None:
-    """The value in the environment, in either of its spellings."""
+    """The value in the environment, in either of its spellings, of which glibc takes the newer one."""
     tunables = dict(part.split("=", 1) for part in os.environ.get("GLIBC_TUNABLES", "").split(":") if "=" in part)
-    return os.environ.get(f"MALLOC_{name.upper()}_", tunables.get(f"glibc.malloc.{name}"))
+    return tunables.get(f"glibc.malloc.{name}", os.environ.get(f"MALLOC_{name.upper()}_"))
 
 
 def _bytes(value: str | None) -> int:
-    given = int(value) if value is not None and value.isdecimal() else _FIRST_THRESHOLD
-    return given if given < 1 << 31 else _FIRST_THRESHOLD  # what mallopt takes is an int
+    try:
+        given = _FIRST_THRESHOLD if value is None else int(value, 0)
+    except ValueError:
+        return _FIRST_THRESHOLD
+    return min(given, _MOST) if given >= 0 else _MOST  # what is below zero is large to glibc
 
 
 @lru_cache(maxsize=2)

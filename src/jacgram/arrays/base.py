@@ -40,8 +40,8 @@ class Traits:
         reused_bytes: working memory that is handed out again from call to call, without the system clearing it first.
             glibc keeps pieces of up to 32 MiB when they are freed (mallopt(3), M_MMAP_THRESHOLD).
         pass_bytes: what a pass over a few examples may take, so that it is faster than one over all: a core's cache.
-        caches: whether a product over what stays in cache, some examples at a time, is faster than one over all.
-        patch_entries: entries of a convolution's patches that are best laid out at once: examples beyond take turns.
+        patch_entries: entries of a convolution's patches that are best laid out at once, where its cotangents have as
+            many; examples beyond take turns, and one alone that has more is read window by window.
         shares: cores that a batch of products is dealt out to, in equal shares; 1 where it is not so dealt out.
         views: whether part of an array is taken without a copy.
         abreast: parts of a slice that are best contracted side by side, where products run so; 1 where they do not.
@@ -56,7 +56,6 @@ class Traits:
     overhead: float = 1.0
     reused_bytes: float = 2.0**25
     pass_bytes: float = 6.0 * 2**20
-    caches: bool = True
     patch_entries: int = 1 << 20
     shares: int = 1
     views: bool = True
@@ -71,7 +70,7 @@ class Traits:
 ON_GPU = Traits(
     reused_bytes=2.0**40,  # more than any device has: nothing is cleared, and nothing kept to caches
     pass_bytes=2.0**40,
-    caches=False,
+    patch_entries=1 << 40,
     measured_flops=1 << 34,
     measured_bytes=1 << 29,
 )

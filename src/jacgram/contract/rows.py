@@ -15,6 +15,8 @@ from jacgram.core.uses import Conv, Use
 from jacgram.core.views import View
 from jacgram.plan.factors import Factor
 
+_FEW = 1 << 20  # entries of patches that stay in cache: one product over them is faster than one for each offset
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -83,9 +85,8 @@ def _window_rows(
     activation = xp.astype(use.activation, str(cotangent.array.dtype).removeprefix("torch."))
     n, of_one = use.activation.shape[0], math.prod(factor.activation_sizes)
     every = ("n", *factor.activation)
-    # Where no cache is to be kept to, patches take the place of what the pass has freed: arrays like cotangents.
-    most = xp.traits.patch_entries
-    most = most if xp.traits.caches else max(most, math.prod(cotangent.array.shape))
+    # Many patches take the place of what the pass has freed: arrays like cotangents.
+    most = max(_FEW, min(xp.traits.patch_entries, math.prod(cotangent.array.shape)))
     if part is None and n and 0 < of_one <= most:
 
         def of_block(start: Any, size: int) -> list[Any]:
