@@ -54,6 +54,7 @@ def test_thresholds_of_the_environment(monkeypatch, given, expected):
 
 
 def test_nothing_is_set_where_the_c_library_cannot(monkeypatch):
+    assert allocator.of_libc("no_such_function") is None
     monkeypatch.setattr(allocator, "of_libc", lambda name: None)
     set_thresholds(1 << 20, 1 << 20)
 
