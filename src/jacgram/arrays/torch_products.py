@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 
 from jacgram.arrays.base import Buffer
-from jacgram.arrays.torch_layout import Entrywise, Lying, Matrices, Way, way
+from jacgram.arrays.torch_layout import Entrywise, Lying, Matrices, Way, lean, way
 
 Take = Callable[[str, Sequence[int], torch.Tensor], torch.Tensor]
 """From what it is for, a shape and a tensor of the same kind to uninitialised memory."""
@@ -65,6 +65,11 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     ``take`` gives memory for it; None where what is done is differentiated or mapped over, and nothing may be written.
     Loops are priced for CPUs; elsewhere operands are copied.
     """
+    spec, gone1, gone2 = _lean(spec, left.stride(), right.stride())
+    for axis in gone1:
+        left = left.select(axis, 0)
+    for axis in gone2:
+        right = right.select(axis, 0)
     loops = take is not None and left.device.type == "cpu"
     route = _route(spec, left.shape, left.stride(), right.shape, right.stride(), left.element_size(), loops)
     if route is None:
@@ -81,6 +86,9 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     else:
         product = _looped(route, route.done.steps, left, right, take)
     return product.as_strided(*route.result)
+
+
+_lean = lru_cache(maxsize=4096)(lean)
 
 
 @lru_cache(maxsize=4096)

@@ -15,6 +15,7 @@ from jacgram.frontends.torch.assemble import Cotangents
 from jacgram.frontends.torch.atoms import InAtoms
 from jacgram.frontends.torch.compat import known_loops, no_hidden_loops
 from jacgram.frontends.torch.factored import FOLDED, Factored, compact
+from jacgram.frontends.torch.shortcuts import Shortcuts
 from jacgram.frontends.torch.tail import Tail, tail_of
 from jacgram.frontends.torch.tape import Tape, edge_key
 
@@ -146,6 +147,7 @@ class _Pull:
         self._n_seeds, self._device = len(seeds[0]), seeds[0].device
         self._edges, self._shapes = edges, shapes
         self._create_graph = create_graph
+        self._pulled: Callable[[Callable[[], Any]], Any] = lambda backward: backward()
 
     def one(self, *cores: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The cotangents ``(n, *shape)`` for one seed of every example; zeros where nothing depends on them."""
@@ -153,8 +155,11 @@ class _Pull:
             (core if scale is None else core * scale).expand(atoms).reshape(shape)
             for core, scale, (atoms, shape) in zip(cores, self._scales, self._from, strict=True)
         ]
-        found: Any = torch.autograd.grad(
-            self._starts, self._edges, vectors, retain_graph=True, create_graph=self._create_graph, allow_unused=True,
+        found = self._pulled(
+            lambda: torch.autograd.grad(
+                self._starts, self._edges, vectors, retain_graph=True, create_graph=self._create_graph,
+                allow_unused=True,
+            )
         )  # fmt: skip
         return tuple(
             torch.zeros(shape.shape, dtype=shape.dtype, device=self._device) if grad is None else grad
@@ -165,7 +170,10 @@ class _Pull:
         """The cotangents ``(n, s, *shape)`` for all seeds."""
         if not self._starts or not self._n_seeds:
             return self._each(torch.zeros), None
-        if not looped and self._n_seeds > 1 and self._is_large():
+        in_turn = not looped and self._n_seeds > 1 and self._is_large()
+        if not (looped or self._create_graph) and self._device.type == "cpu":  # looped is autograd by itself
+            self._pulled = Shortcuts(self._starts, at_once=self._n_seeds > 1 and not in_turn).pulled
+        if in_turn:
             return self._side_by_side(), None
         found, note = self._looped() if looped else self._at_once()
         return [

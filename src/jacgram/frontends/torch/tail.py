@@ -12,6 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from jacgram.frontends.torch.atoms import InAtoms
+from jacgram.frontends.torch.nodes import consumers_first
 from jacgram.frontends.torch.tail_rules import RULES, Parts, Step
 from jacgram.frontends.torch.tape import edge_key
 
@@ -42,7 +43,7 @@ class _Way:
     """Cotangents on their way from node to node."""
 
     def __init__(self, roots: Sequence[Node], edges: Sequence[GradientEdge]) -> None:
-        self._order = _consumers_first(roots)  # which keeps them alive
+        self._order = consumers_first(roots)  # which keeps them alive
         self._wanted = {edge_key(edge) for edge in edges}
         tapped = {node for node, _ in self._wanted}
         self._leading: set[int] = set()  # nodes that lead to an edge asked for
@@ -110,19 +111,3 @@ def _summed(brought: Sequence[tuple[int, InAtoms]]) -> list[tuple[int, InAtoms]]
             value = before.plus(value) or InAtoms.of(before.whole() + value.whole())
         found[place] = value
     return list(found.items())
-
-
-def _consumers_first(roots: Sequence[Node]) -> list[Node]:
-    """All nodes that lead to these, each behind those that it leads to."""
-    done: list[Node] = []
-    seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
-    while stack:
-        node, is_left = stack.pop()
-        if is_left:
-            done.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack += [(parent, False) for parent, _ in node.next_functions if parent is not None]
-    return done[::-1]
