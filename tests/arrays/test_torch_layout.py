@@ -1,6 +1,8 @@
 """How tensors become matrices, by how they lie."""
 
-from jacgram.arrays.torch_layout import Lying, way
+import pytest
+
+from jacgram.arrays.torch_layout import Lying, lean, way
 
 
 def lying(labels, itemsize=8, **sizes):
@@ -69,3 +71,40 @@ def test_batch_axes_lie_as_they_do_where_a_loop_spares_the_copy():
     found = way(lying("xykzm", itemsize=4, **sizes), lying("xyzkn", itemsize=4, **sizes), "zyxmn", loops=True)
     assert found.steps == 8
     assert not found.left.copied
+
+
+def test_one_entry_will_do_of_what_is_repeated_along_an_axis_that_the_other_operand_has():
+    assert lean("nsw,msw->nms", (5, 3, 2), (6, 2, 1), (4, 0, 1)) == ("nsw,mw->nms", (), (1,))
+    assert lean("nsw,msw->nms", (5, 3, 2), (6, 0, 1), (4, 2, 1)) == ("nw,msw->nms", (1,), ())
+    assert lean("abcw,abcw->abc", (2, 2, 2, 2), (0, 0, 0, 1), (8, 4, 2, 1)) == ("w,abcw->abc", (2, 1, 0), ())
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "strides"),
+    [
+        ("nsw,msw->nms", 3, ((6, 0, 1), (4, 0, 1))),  # repeated in both
+        ("nsw,msw->nm", 3, ((6, 2, 1), (4, 0, 1))),  # summed
+        ("nsw,msw->nms", 1, ((6, 2, 1), (4, 0, 1))),  # of a single entry
+        ("nsw,msw->nms", 0, ((6, 2, 1), (4, 0, 1))),  # of none
+    ],
+)
+def test_other_axes_stay(spec, size, strides):
+    assert lean(spec, (5, size, 2), *strides) == (spec, (), ())
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "few_first"),
+    [
+        (lying("wn>nw", n=160, w=50), lying("mw", m=10, w=50), True),  # many columns as they lie
+        (lying("nw", n=160, w=50), lying("mw", m=10, w=50), False),  # rows by rows
+        (lying("bnw", b=4, n=160, w=50), lying("bmw", b=4, m=10, w=50), True),  # but for several of them
+        (lying("wn>nw", n=160, w=50), lying("mw", m=16, w=50), False),  # no longer few
+        (lying("wn>nw", n=8, w=50), lying("mw", m=10, w=50), False),  # fewer rows than columns
+    ],
+)
+def test_few_columns_become_rows(left, right, few_first):
+    out = "bnm" if "b" in left.labels else "nm"
+    found = way(left, right, out, loops=True)
+    assert found.swapped == few_first
+    assert found.product[1:] == ((10, 160) if few_first else (left.size("n"), right.size("m")))
+    assert not way(left, right, out, loops=False).swapped

@@ -26,7 +26,7 @@ SPECS = [
 
 @st.composite
 def problems(draw):
-    """A product, and two tensors whose axes lie in any order, with gaps between them."""
+    """A product, and two tensors whose axes lie in any order, with gaps between them, repeated along some."""
     spec = draw(st.sampled_from(SPECS))
     sizes = {label: draw(st.integers(0, 5)) for label in sorted(set(spec) - set(",->"))}
     operands = []
@@ -35,6 +35,8 @@ def problems(draw):
         held = [sizes[labels[axis]] + draw(st.integers(0, 1)) for axis in order]
         array = torch.randn(held, dtype=torch.float64)
         cut = array[tuple(slice(sizes[labels[axis]]) for axis in order)]
+        for place in [place for place, size in enumerate(cut.shape) if size and draw(st.integers(0, 4)) == 0]:
+            cut = cut.narrow(place, 0, 1).expand_as(cut)
         operands.append(cut.permute([order.index(axis) for axis in range(len(labels))]))
     return spec, operands
 

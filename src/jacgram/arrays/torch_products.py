@@ -65,7 +65,7 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     ``take`` gives memory for it; None where what is done is differentiated or mapped over, and nothing may be written.
     Loops are priced for CPUs; elsewhere operands are copied.
     """
-    spec, gone1, gone2 = _lean(spec, left.stride(), right.stride())
+    spec, gone1, gone2 = _lean(spec, left.shape, left.stride(), right.stride())
     for axis in gone1:
         left = left.select(axis, 0)
     for axis in gone2:
