@@ -74,9 +74,13 @@ def test_batch_axes_lie_as_they_do_where_a_loop_spares_the_copy():
 
 
 def test_one_entry_will_do_of_what_is_repeated_along_an_axis_that_the_other_operand_has():
-    assert lean("nsw,msw->nms", (5, 3, 2), (6, 2, 1), (4, 0, 1)) == ("nsw,mw->nms", (), (1,))
-    assert lean("nsw,msw->nms", (5, 3, 2), (6, 0, 1), (4, 2, 1)) == ("nw,msw->nms", (1,), ())
-    assert lean("abcw,abcw->abc", (2, 2, 2, 2), (0, 0, 0, 1), (8, 4, 2, 1)) == ("w,abcw->abc", (2, 1, 0), ())
+    assert lean("nsw,msw->nms", (5, 3, 2), (6, 2, 1), (4, 3, 2), (4, 0, 1)) == ("nsw,mw->nms", (), (1,))
+    assert lean("nsw,msw->nms", (5, 3, 2), (6, 0, 1), (4, 3, 2), (4, 2, 1)) == ("nw,msw->nms", (1,), ())
+    assert lean("abcw,abcw->abc", (2, 2, 2, 2), (0, 0, 0, 1), (2, 2, 2, 2), (8, 4, 2, 1)) == (
+        "w,abcw->abc",
+        (2, 1, 0),
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_one_entry_will_do_of_what_is_repeated_along_an_axis_that_the_other_oper
     ],
 )
 def test_other_axes_stay(spec, size, strides):
-    assert lean(spec, (5, size, 2), *strides) == (spec, (), ())
+    assert lean(spec, (5, size, 2), strides[0], (4, size, 2), strides[1]) == (spec, (), ())
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,16 @@ def test_what_is_copied_for_both_operands_is_copied_once():
     other = array.clone(memory_format=torch.preserve_format)
     torch.testing.assert_close(contract("abc,dbc->ad", array, other, take), torch.einsum("abc,dbc->ad", array, other))
     assert taken.count("left") + taken.count("right") == 2
+
+
+@pytest.mark.parametrize("spec", ["nsw,msw->nms", "nsw,mtw->nmst"])
+def test_what_is_repeated_in_memory_is_still_several_numbers_to_differentiate(spec):
+    """A leaf may lie so: each of its entries has a gradient of its own."""
+    left, right = torch.randn(5, 3, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    right = right.expand(2, 3, 4).detach().requires_grad_()
+    weights = torch.randn(torch.einsum(spec, left, right).shape, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad((kernel * weights).sum(), right)[0]
+        for kernel in (contract(spec, left, right, None), torch.einsum(spec, left, right))
+    )
+    torch.testing.assert_close(found, expected)

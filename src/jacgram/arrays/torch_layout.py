@@ -150,7 +150,7 @@ class Entrywise:
 
 
 def lean(
-    spec: str, shape1: Sequence[int], strides1: Sequence[int], strides2: Sequence[int]
+    spec: str, shape1: Sequence[int], strides1: Sequence[int], shape2: Sequence[int], strides2: Sequence[int]
 ) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """The einsum without the axes along which one operand is repeated and the other is not, and which those are.
 
@@ -162,7 +162,8 @@ def lean(
     sources, out = spec.split("->")
     first, second = sources.split(",")
     strides = dict(zip(first, strides1, strict=True)), dict(zip(second, strides2, strict=True))
-    common = [x for x, size in zip(first, shape1, strict=True) if size > 1 and x in second and x in out]
+    sizes = dict(zip(second, shape2, strict=True))
+    common = [x for x, size in zip(first, shape1, strict=True) if 1 < size == sizes.get(x) and x in out]
     gone1 = {x for x in common if not strides[0][x] and strides[1][x]}
     gone2 = {x for x in common if not strides[1][x] and strides[0][x]}
     kept1, kept2 = ("".join(x for x in term if x not in gone) for term, gone in ((first, gone1), (second, gone2)))

@@ -65,11 +65,12 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     ``take`` gives memory for it; None where what is done is differentiated or mapped over, and nothing may be written.
     Loops are priced for CPUs; elsewhere operands are copied.
     """
-    spec, gone1, gone2 = _lean(spec, left.shape, left.stride(), right.stride())
-    for axis in gone1:
-        left = left.select(axis, 0)
-    for axis in gone2:
-        right = right.select(axis, 0)
+    if take is not None:  # what is repeated is one number to a product, and several to what differentiates it
+        spec, gone1, gone2 = _lean(spec, left.shape, left.stride(), right.shape, right.stride())
+        for axis in gone1:
+            left = left.select(axis, 0)
+        for axis in gone2:
+            right = right.select(axis, 0)
     loops = take is not None and left.device.type == "cpu"
     route = _route(spec, left.shape, left.stride(), right.shape, right.stride(), left.element_size(), loops)
     if route is None:

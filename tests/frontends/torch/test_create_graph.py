@@ -92,3 +92,17 @@ def test_slope_of_a_kernel_of_what_pytorch_differentiates_wrongly_twice(f, metho
         ends = [jacgram.ntk(f, x, params=params | {key: params[key] + sign * step}) for sign in (1, -1)]
         slope = float((weights * (ends[0] - ends[1])).sum()) / 2
         assert slope == pytest.approx(float((gradient * step).sum()), rel=1e-5, abs=1e-12)
+
+
+def test_gradient_at_examples_that_are_one_tensor_repeated():
+    """Each of them is a number of its own, although they lie in one place."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    repeated = torch.randn(1, 3, dtype=torch.float64).expand(4, 3).detach().requires_grad_()
+    apart = repeated.detach().clone().requires_grad_()
+    weights = torch.randn(4, 4, 2, 2, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad((jacgram.ntk(module, x, create_graph=True) * weights).sum(), x)[0]
+        for x in (repeated, apart)
+    )
+    torch.testing.assert_close(found, expected)

@@ -10,8 +10,10 @@ from torch.nn import functional
 
 import jacgram
 from frontends.torch.checks import FRONTEND, check_uses, rows_of
-from jacgram.frontends.torch import entrywise, pieces
-from jacgram.frontends.torch.nodes import consumers_first
+from jacgram.frontends.torch import cotangents, entrywise, pieces
+from jacgram.frontends.torch.atoms import InAtoms
+from jacgram.frontends.torch.compat import known_loops, unbatched
+from jacgram.frontends.torch.nodes import INDEX, consumers_first, taken
 from jacgram.frontends.torch.shortcuts import Shortcuts
 
 N, T, D, S = 2, 6, 3, 4
@@ -64,6 +66,7 @@ CASES = {
     "with steps": (lambda u: u[:, ::2].sum(1) * u[:, 1::2].sum(1), []),
     "pieces that share entries": (lambda u: (u[:, :3] * u[:, 2:5]).sum(1), []),
     "nothing of it": (lambda u: u[:, :0].sum(1) + u[:, 0].sin(), []),
+    "by functions of PyTorch": (lambda u: torch.trapezoid(u, dim=1) + torch.gradient(u, dim=1)[0].sum(1), []),
     "two tensors": (lambda u: (lambda v: u[:, 0] * u[:, 1] * v[:, 2] * v[:, 3])(u.exp()), [2, 2]),
     "pieces of a piece": (lambda u: (lambda v: v[:, 0] * v[:, 1])(u[:, :3]) + u[:, 3], [2, 2]),
 }  # fmt: skip
@@ -85,7 +88,7 @@ def passes(function, u):
         pull = lambda: torch.autograd.grad(starts, edges, [seed], retain_graph=True)
         return (pull() if shortcuts is None else shortcuts.pulled(pull))[0]
 
-    many, one = Shortcuts(starts, at_once=True), Shortcuts(starts, at_once=False)
+    many, one = (Shortcuts(starts, edges, at_once=at_once) for at_once in (True, False))
     together = torch.func.vmap(lambda seed: pulled(many, seed))(seeds)
     apart = torch.stack([pulled(one, seed) for seed in seeds])
     return together, apart, torch.stack([pulled(None, seed) for seed in seeds]), y
@@ -118,6 +121,23 @@ def test_any_pieces_along_any_axis(ranges, indices, axis):
     torch.testing.assert_close(apart, expected)
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda u: u[:, -1], (1, T - 1, T, 1)),
+        (lambda u: u[..., 1:], (2, 1, D, 1)),
+        (lambda u: u[:, -4:-1:2], (1, 2, T - 1, 2)),
+        (lambda u: u[:, 2:99], (1, 2, T, 1)),
+        (lambda u: torch.ops.aten.slice(u, 1), (1, 0, T, 1)),
+        (lambda u: torch.ops.aten.slice(u, -2, 1), (1, 1, T, 1)),
+        (lambda u: torch.ops.aten.slice(u, 1, None, -2), (1, 0, T - 2, 1)),
+    ],
+)
+def test_what_a_node_takes(make, expected):
+    u = normal(N, T, D).requires_grad_()
+    assert taken(make(u).grad_fn, u.shape) == expected
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_piece_without_a_cotangent_leaves_it_to_autograd(missing):
     def function(u):
@@ -127,18 +147,20 @@ def test_a_piece_without_a_cotangent_leaves_it_to_autograd(missing):
 
     v = normal(N, T, D).requires_grad_().clone()
     y = function(v)
-    starts, seed = [get_gradient_edge(y)], normal(N, D)
+    starts, edges, seed = [get_gradient_edge(y)], [get_gradient_edge(v)], normal(N, D)
     assert len(pieces.wholes(nodes_of([y]))) == 1
-    pull = lambda: torch.autograd.grad(starts, [get_gradient_edge(v)], [seed], retain_graph=True)
-    torch.testing.assert_close(Shortcuts(starts, at_once=False).pulled(pull), pull())
+    pull = lambda: torch.autograd.grad(starts, edges, [seed], retain_graph=True)
+    shortcuts = Shortcuts(starts, edges, at_once=False)
+    for _ in range(2):
+        torch.testing.assert_close(shortcuts.pulled(pull), pull())
 
 
 def test_a_pass_that_fails_leaves_nothing_behind():
     v = normal(N, T, D).requires_grad_().clone()
     y = v[:, 0].sin() + v[:, 1]
-    starts = [get_gradient_edge(y)]
-    shortcuts = Shortcuts(starts, at_once=False)
-    pull = lambda: torch.autograd.grad(starts, [get_gradient_edge(v)], [torch.ones_like(y)], retain_graph=True)
+    starts, edges = [get_gradient_edge(y)], [get_gradient_edge(v)]
+    shortcuts = Shortcuts(starts, edges, at_once=False)
+    pull = lambda: torch.autograd.grad(starts, edges, [torch.ones_like(y)], retain_graph=True)
     fails = get_gradient_edge(y).node.next_functions[0][0].register_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         shortcuts.pulled(pull)
@@ -153,7 +175,7 @@ def test_cotangents_of_pieces_and_of_what_they_are_of_are_found():
     y = first * second
     starts, edges = [get_gradient_edge(y)], [get_gradient_edge(t) for t in (first, v, second)]
     pull = lambda: torch.autograd.grad(starts, edges, [torch.ones_like(y)], retain_graph=True)
-    for found, expected in zip(Shortcuts(starts, at_once=False).pulled(pull), pull(), strict=True):
+    for found, expected in zip(Shortcuts(starts, edges, at_once=False).pulled(pull), pull(), strict=True):
         torch.testing.assert_close(found, expected)
 
 
@@ -179,11 +201,32 @@ FUNCTIONS = {
 def test_derivatives_are_computed_once_for_all_seeds(name):
     function = FUNCTIONS[name]
     u = normal(N, T, D).requires_grad_()
-    (node,) = {node for node in nodes_of([function(u)]) if node.name() in entrywise.FUSED}
+    v = u.clone()
+    y = (function(v) * v).sum(1)
+    (node,) = {node for node in nodes_of([y]) if node.name() in entrywise.FUSED}
     assert node.name() == f"{name}Backward0"
-    together, apart, expected, _ = passes(lambda v: (function(v) * v).sum(1), u)
-    torch.testing.assert_close(together, expected)
-    torch.testing.assert_close(apart, expected)
+    made_of_seeds = []
+    node.register_hook(lambda made, given: made_of_seeds.append(unbatched(made[0]) is not None))
+    starts, edges = [get_gradient_edge(y)], [get_gradient_edge(v)]
+    pull = lambda seed: torch.autograd.grad(starts, edges, [seed], retain_graph=True)[0]
+    shortcuts, seeds = Shortcuts(starts, edges, at_once=True), normal(S, N, D, seed=9)
+    found = torch.func.vmap(lambda seed: shortcuts.pulled(lambda: pull(seed)))(seeds)
+    with known_loops():  # there is no batching rule for Mish
+        expected = torch.func.vmap(pull)(seeds)
+    assert made_of_seeds == [False, True]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_derivatives_of_half_precision_are_not_rounded_before_they_are_multiplied(dtype):
+    u = (-6 * normal(N, T, D).abs()).to(dtype).requires_grad_()
+    v = u.clone()
+    y = functional.gelu(v)
+    starts, edges, seeds = [get_gradient_edge(y)], [get_gradient_edge(v)], 100 * normal(S, N, T, D, seed=9).to(dtype)
+    pull = lambda seed: torch.autograd.grad(starts, edges, [seed], retain_graph=True)[0]
+    shortcuts = Shortcuts(starts, edges, at_once=True)
+    found = torch.func.vmap(lambda seed: shortcuts.pulled(lambda: pull(seed)))(seeds)
+    assert torch.equal(found, torch.stack([pull(seed) for seed in seeds]))
 
 
 def test_every_fused_function_is_tested():
@@ -192,16 +235,87 @@ def test_every_fused_function_is_tested():
 
 def test_hooks_may_withhold_gradients_and_replace_what_is_made_of_one():
     """Which shortcuts rest on: a node that is given nothing computes nothing, and what one made can be exchanged."""
-    u = normal(D).requires_grad_()
-    v = u.clone()
+    v = normal(D).requires_grad_().clone()
     y = v[0] + v[1]
     first, second = (node for node, _ in get_gradient_edge(y).node.next_functions)
+    found = []
     first.register_prehook(lambda given: (None,))
-    first.register_hook(lambda made, given: made.append(0) if made != (None,) else None)
+    first.register_hook(lambda made, given: found.append(made))
     second.register_prehook(lambda given: (torch.zeros((), dtype=torch.float64),))
-    second.register_hook(lambda made, given: (torch.arange(D, dtype=torch.float64),))
-    (found,) = torch.autograd.grad(y, v)
-    assert found.tolist() == [0, 1, 2]
+    second.register_hook(lambda made, given: found.append(made) or (torch.arange(D, dtype=torch.float64),))
+    (grad,) = torch.autograd.grad(y, v)
+    assert grad.tolist() == [0, 1, 2]
+    assert (None,) in found
+    assert any(made != (None,) and made[0].tolist() == [0, 0, 0] for made in found)
+
+
+def test_all_but_the_last_piece_lay_nothing_out(monkeypatch):
+    v = normal(N, T, D).requires_grad_().clone()
+    y = loop(v)
+    starts, edges = [get_gradient_edge(y)], [get_gradient_edge(v)]
+    laid_out, put_together = [], []
+    for node in nodes_of([y]):
+        if node.name() == INDEX:
+            node.register_hook(lambda made, given: laid_out.append(made[0] is not None))
+    whole_of = pieces.Whole.of
+    monkeypatch.setattr(
+        pieces.Whole, "of", lambda self, given: put_together.append(len(given)) or whole_of(self, given)
+    )
+    pull = lambda: torch.autograd.grad(starts, edges, [torch.ones_like(y)], retain_graph=True)
+    Shortcuts(starts, edges, at_once=False).pulled(pull)
+    assert laid_out == [False] * (T - 1) + [True]
+    assert put_together == [T]
+    pull()
+    assert put_together == [T]
+
+
+def test_passes_for_several_seeds_take_them(monkeypatch):
+    made = []
+
+    class Counted(Shortcuts):
+        def __init__(self, starts, aims, *, at_once):
+            super().__init__(starts, aims, at_once=at_once)
+            made.append(at_once)
+
+    monkeypatch.setattr(cotangents, "Shortcuts", Counted)
+    module, x = Attention().double(), normal(3, 5, 4)
+    one_output = lambda m, x: m(x).sum(1, keepdim=True)
+
+    def taken_by(kernel):
+        kernel()  # what is checked on first use takes seeds of its own
+        made.clear()
+        kernel()
+        return set(made)
+
+    assert taken_by(lambda: jacgram.ntk(module, x)) == {True}
+    assert taken_by(lambda: jacgram.ntk(module, x, create_graph=True)) == set()
+    assert taken_by(lambda: jacgram.ntk(one_output, x, params=module)) == set()
+    monkeypatch.setattr(cotangents, "_LARGE_BYTES", 0)
+    assert taken_by(lambda: jacgram.ntk(module, x)) == {False}
+    made.clear()
+    y = module(x)
+    edge, seeds = get_gradient_edge(y), normal(S, 3)
+    starts = [(edge, InAtoms.of(seeds[:, None].expand(S, *y.shape)))]
+    pull = cotangents._Pull(starts, [seeds], [edge], [torch.empty_like(y, device="meta")], create_graph=False)
+    pull.all(looped=True)
+    assert not made
+
+
+def test_nothing_watches_the_graph_of_what_f_closes_over():
+    user = normal(2, D, seed=4).requires_grad_() * 1
+    beside = functional.silu(user[0]) * user[1]
+    v = normal(N, T, D).requires_grad_().clone()
+    y = functional.silu(v[:, 0]) * v[:, 1] * beside
+    starts, edges = [get_gradient_edge(y)], [get_gradient_edge(v)]
+    pull = lambda: torch.autograd.grad(starts, edges, [torch.ones_like(y)], retain_graph=True)
+
+    def both():
+        (theirs,) = torch.autograd.grad(beside, [user], [torch.ones_like(beside)], retain_graph=True)
+        return theirs, *pull()
+
+    for at_once in (True, False):
+        for found, expected in zip(Shortcuts(starts, edges, at_once=at_once).pulled(both), both(), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)
 
 
 class Attention(nn.Module):

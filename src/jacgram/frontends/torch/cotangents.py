@@ -147,7 +147,7 @@ class _Pull:
         self._n_seeds, self._device = len(seeds[0]), seeds[0].device
         self._edges, self._shapes = edges, shapes
         self._create_graph = create_graph
-        self._pulled: Callable[[Callable[[], Any]], Any] = lambda backward: backward()
+        self._shortcuts: Shortcuts | None = None
 
     def one(self, *cores: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The cotangents ``(n, *shape)`` for one seed of every example; zeros where nothing depends on them."""
@@ -155,12 +155,14 @@ class _Pull:
             (core if scale is None else core * scale).expand(atoms).reshape(shape)
             for core, scale, (atoms, shape) in zip(cores, self._scales, self._from, strict=True)
         ]
-        found = self._pulled(
-            lambda: torch.autograd.grad(
+
+        def backward() -> Any:
+            return torch.autograd.grad(
                 self._starts, self._edges, vectors, retain_graph=True, create_graph=self._create_graph,
                 allow_unused=True,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+
+        found = backward() if self._shortcuts is None else self._shortcuts.pulled(backward)
         return tuple(
             torch.zeros(shape.shape, dtype=shape.dtype, device=self._device) if grad is None else grad
             for grad, shape in zip(found, self._shapes, strict=True)
@@ -170,9 +172,10 @@ class _Pull:
         """The cotangents ``(n, s, *shape)`` for all seeds."""
         if not self._starts or not self._n_seeds:
             return self._each(torch.zeros), None
-        in_turn = not looped and self._n_seeds > 1 and self._is_large()
-        if not (looped or self._create_graph) and self._device.type == "cpu":  # looped is autograd by itself
-            self._pulled = Shortcuts(self._starts, at_once=self._n_seeds > 1 and not in_turn).pulled
+        many = self._n_seeds > 1 and not looped  # looped is autograd by itself
+        in_turn = many and self._is_large()
+        if many and not self._create_graph and self._device.type == "cpu":
+            self._shortcuts = Shortcuts(self._starts, self._edges, at_once=not in_turn)
         if in_turn:
             return self._side_by_side(), None
         found, note = self._looped() if looped else self._at_once()

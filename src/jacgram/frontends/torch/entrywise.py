@@ -13,7 +13,9 @@ import torch
 from torch.autograd.graph import Node
 
 FUSED = frozenset(f"{name}Backward0" for name in ("Celu", "Elu", "Gelu", "LogSigmoid", "Mish", "Silu", "Softplus"))
-"""Names of the nodes; other functions' are products with what is computed from x alone, and once as it is."""
+"""Names of the nodes. Of a sine, say, autograd multiplies by what it computes of x alone, and so once as it is."""
+
+_HALF = (torch.float16, torch.bfloat16)  # whose derivatives would be rounded before they are multiplied
 
 
 def watch(node: Node) -> list[Any]:
@@ -22,13 +24,13 @@ def watch(node: Node) -> list[Any]:
 
     def given_ones(given: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor] | None:
         (cotangent,) = given
-        if cotangent is None:
+        if cotangent is None or cotangent.dtype in _HALF:
             return None
         cotangents.append(cotangent)
         return (torch.ones((), dtype=cotangent.dtype, device=cotangent.device).expand(cotangent.shape),)
 
     def multiplied(made: Sequence[torch.Tensor | None], _: Any) -> tuple[torch.Tensor] | None:
-        derivative = made[0]
-        return None if derivative is None else (derivative * cotangents.pop(),)
+        (derivative,) = made
+        return None if derivative is None or not cotangents else (derivative * cotangents.pop(),)
 
     return [node.register_prehook(given_ones), node.register_hook(multiplied)]

@@ -3,7 +3,8 @@
 A piece is what one index or one range along an axis takes: ``q, k, v = x[0], x[1], x[2]``, or each step of a loop over
 time. Autograd lays out its cotangent among zeros, as large as the whole, and adds up as many as there are pieces, which
 for a loop grows with the square of its length. Here the nodes of the pieces keep what they are given, and the last one
-that is come to passes on the whole, laid out as the tensor lies that was permuted before it was taken apart.
+that is come to passes on the whole, laid out as the tensor lies that was permuted before it was taken apart. Hooks that
+f itself puts on such a node see nothing of this.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import torch
 from torch.autograd.graph import Node
 
 from jacgram.frontends.torch.compat import gradient_like, saved, signed
-
-_INDEX, _RANGE = "SelectBackward0", "SliceBackward0"
+from jacgram.frontends.torch.nodes import INDEX, RANGE, taken
 
 
 class PieceMissingError(Exception):
@@ -60,7 +60,7 @@ class Whole:
         parts: list[torch.Tensor] = []
         at = 0
         for piece, found in zip(self.pieces, cotangents, strict=True):
-            part = found.unsqueeze(self.axis) if piece.node.name() == _INDEX else found
+            part = found.unsqueeze(self.axis) if piece.node.name() == INDEX else found
             if piece.start < at:  # the same entries once more
                 parts[-1] = parts[-1] + part
                 continue
@@ -93,10 +93,11 @@ class _Meeting:
         return (torch.zeros((), dtype=cotangent.dtype, device=cotangent.device).expand(cotangent.shape),)
 
     def pass_on(self) -> tuple[torch.Tensor] | None:
+        """The cotangent of the whole in place of what the last node has made; before it, nothing to replace."""
         if not self._is_complete:
             return None
         found = self._whole.of([self._given[piece] for piece in self._whole.pieces])
-        self._given.clear()
+        self._given.clear()  # they are as large as what goes on in their place
         return (found,)
 
     @property
@@ -117,35 +118,21 @@ def wholes(nodes: Sequence[Node]) -> list[Whole]:
     """Every tensor that has several pieces along one axis among these nodes, which are apart or the same."""
     found: dict[tuple[Node, int, int], list[_Piece]] = {}
     for node in nodes:
-        if node.name() in (_INDEX, _RANGE):
-            (source, place), *_ = node.next_functions
-            if source is not None and (taken := _piece(node, gradient_like(source, place)[0])) is not None:
-                axis, piece = taken
-                found.setdefault((source, place, axis), []).append(piece)
-    made = [_whole(*key, sorted(pieces, key=lambda piece: piece.span)) for key, pieces in found.items()]
-    return [whole for whole in made if whole is not None]
+        if node.name() in (INDEX, RANGE):
+            source, place = node.next_functions[0]
+            if source is not None:
+                axis, start, stop, step = taken(node, gradient_like(source, place)[0])
+                if start < stop and step == 1:
+                    found.setdefault((source, place, axis), []).append(_Piece(node, start, stop))
+    every = ((key, sorted(some, key=lambda piece: piece.span)) for key, some in found.items())
+    return [_whole(*key, some) for key, some in every if len(some) > 1 and _are_apart(some)]
 
 
-def _piece(node: Node, shape: Sequence[int]) -> tuple[int, _Piece] | None:
-    """The axis, and what is taken of it; None where that is nothing, or not one range."""
-    axis = signed(saved(node, "dim")) % len(shape)
-    size = shape[axis]
-
-    def at(name: str) -> int:
-        value = signed(saved(node, name))
-        return min(max(value + size if value < 0 else value, 0), size)
-
-    if node.name() == _INDEX:
-        return axis, _Piece(node, at("index"), at("index") + 1)
-    start, stop = at("start"), at("end")
-    return (axis, _Piece(node, start, stop)) if start < stop and saved(node, "step") == 1 else None
+def _are_apart(pieces: Sequence[_Piece]) -> bool:
+    return all(one.stop <= other.start or one.span == other.span for one, other in pairwise(pieces))
 
 
-def _whole(source: Node, place: int, axis: int, pieces: Sequence[_Piece]) -> Whole | None:
-    if len(pieces) < 2:
-        return None
-    if any(one.stop > other.start and one.span != other.span for one, other in pairwise(pieces)):
-        return None
+def _whole(source: Node, place: int, axis: int, pieces: Sequence[_Piece]) -> Whole:
     shape = gradient_like(source, place)[0]
     return Whole(shape, axis, tuple(pieces), _order(source, len(shape)))
 

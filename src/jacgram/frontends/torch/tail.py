@@ -12,7 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from jacgram.frontends.torch.atoms import InAtoms
-from jacgram.frontends.torch.nodes import consumers_first
+from jacgram.frontends.torch.nodes import consumers_first, leading_to
 from jacgram.frontends.torch.tail_rules import RULES, Parts, Step
 from jacgram.frontends.torch.tape import edge_key
 
@@ -45,11 +45,7 @@ class _Way:
     def __init__(self, roots: Sequence[Node], edges: Sequence[GradientEdge]) -> None:
         self._order = consumers_first(roots)  # which keeps them alive
         self._wanted = {edge_key(edge) for edge in edges}
-        tapped = {node for node, _ in self._wanted}
-        self._leading: set[int] = set()  # nodes that lead to an edge asked for
-        for node in reversed(self._order):
-            if id(node) in tapped or any(id(parent) in self._leading for parent, _ in node.next_functions):
-                self._leading.add(id(node))
+        self._leading = leading_to(self._order, {node for node, _ in self._wanted})
         self._brought: dict[int, list[tuple[int, InAtoms]]] = {}
         self._left: set[int] = set()  # nodes that autograd brings something to
         self._tail = Tail({}, [])

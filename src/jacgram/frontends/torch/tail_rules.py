@@ -15,6 +15,7 @@ from torch.autograd.graph import Node
 
 from jacgram.frontends.torch.atoms import InAtoms, Shape
 from jacgram.frontends.torch.compat import gradient_like, gradients_past, saved, signed
+from jacgram.frontends.torch.nodes import INDEX, RANGE, taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,14 +147,13 @@ def _summed_over(step: Step) -> Parts | None:
 
 def _one_of_many(step: Step) -> Parts | None:
     """One position: every position, times one there and zero elsewhere."""
-    shape, is_slice = step.source_shape(), step.node.name() == "SliceBackward0"
+    shape, is_slice = step.source_shape(), step.node.name() == RANGE
     if is_slice and step.shape == shape:
         return [step.value]
-    axis = step.axis("dim", len(shape))
+    axis, at, *_ = taken(step.node, shape)
     if is_slice and step.shape[axis] != 1:
         return None
-    at, size = signed(saved(step.node, "start" if is_slice else "index")), shape[axis]
-    at = max(at + size if at < 0 else at, 0)  # a slice may begin ahead of the first
+    size = shape[axis]
     kept = (torch.arange(size, device=step.value.core.device) == at).to(step.value.core.dtype)
     found = step.value.repeated(axis, size, is_new=not is_slice)
     return [found.times(kept.reshape(-1, *(1,) * (len(shape) - 1 - axis)).expand(shape))]
@@ -191,8 +191,8 @@ RULES: dict[str, Rule] = {
     "MulBackward0": _multiplied,
     "PermuteBackward0": _permuted,
     "ReshapeAliasBackward0": _reshaped,
-    "SelectBackward0": _one_of_many,
-    "SliceBackward0": _one_of_many,
+    INDEX: _one_of_many,
+    RANGE: _one_of_many,
     "SqueezeBackward0": _reshaped,
     "SqueezeBackward1": _reshaped,
     "SqueezeBackward2": _reshaped,
