@@ -303,14 +303,15 @@ def test_passes_for_several_seeds_take_them(monkeypatch):
 
 def test_nothing_watches_the_graph_of_what_f_closes_over():
     user = normal(2, D, seed=4).requires_grad_() * 1
-    beside = functional.silu(user[0]) * user[1]
+    first, second = user[0], user[1]
+    beside = functional.silu(first) * second
     v = normal(N, T, D).requires_grad_().clone()
     y = functional.silu(v[:, 0]) * v[:, 1] * beside
     starts, edges = [get_gradient_edge(y)], [get_gradient_edge(v)]
     pull = lambda: torch.autograd.grad(starts, edges, [torch.ones_like(y)], retain_graph=True)
 
     def both():
-        (theirs,) = torch.autograd.grad(beside, [user], [torch.ones_like(beside)], retain_graph=True)
+        (theirs,) = torch.autograd.grad(first, [user], [torch.ones_like(first)], retain_graph=True)  # to one piece
         return theirs, *pull()
 
     for at_once in (True, False):
