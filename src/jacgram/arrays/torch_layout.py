@@ -298,8 +298,8 @@ class _Groups:
     def wants_few_first(self, a: Lying, b: Lying) -> bool:
         """Whether there are so few columns that the library is far faster with as few rows.
 
-        Measured with MKL on AVX2, float32: 10 columns at 6 to 50 GFLOP/s, 10 rows at 45 to 104, 16 of either at 70 to
-        130. Single products of rows by rows are the exception.
+        Measured with MKL on AVX2, float32: 10 columns at 3 to 53 GFLOP/s, 10 rows at 30 to 104, 16 of either at 56 to
+        137. Single products of rows by rows are the exception.
         """
         rows, columns, batch = (
             math.prod(self.sizes[x] for x in group) for group in (self.rows, self.columns, self.batch)

@@ -1,4 +1,4 @@
-"""Nodes of autograd's graph: their order in a backward pass, and what they take of a tensor, where that is a part."""
+"""Nodes of autograd's graph: their order in a backward pass, and which entries and axes they read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from jacgram.frontends.torch.compat import saved, signed
 
 INDEX, RANGE = "SelectBackward0", "SliceBackward0"
 """Names of the nodes that take one entry of an axis, and some of them."""
+
+PERMUTED, TRANSPOSED = "PermuteBackward0", "TransposeBackward0"
+"""Names of the nodes that put axes in another order, and change two of them."""
 
 
 def consumers_first(roots: Sequence[Node]) -> list[Node]:
@@ -50,3 +53,15 @@ def taken(node: Node, shape: Sequence[int]) -> tuple[int, int, int, int]:
     if node.name() == INDEX:
         return axis, place("index", 0), place("index", 0) + 1, 1
     return axis, place("start", 0), place("end", size), saved(node, "step")
+
+
+def order_before(node: Node, rank: int) -> tuple[int, ...]:
+    """A node's axes as they lie in what it is made of: another order behind a `PERMUTED` or `TRANSPOSED` one alone."""
+    axes = list(range(rank))
+    if node.name() == PERMUTED:
+        dims = [signed(axis) % rank for axis in saved(node, "dims")]
+        return tuple(dims.index(axis) for axis in axes)
+    if node.name() == TRANSPOSED:
+        one, two = (signed(saved(node, name)) % rank for name in ("dim0", "dim1"))
+        axes[one], axes[two] = two, one
+    return tuple(axes)

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch.autograd.graph import Node
 
-from jacgram.frontends.torch.compat import gradient_like, saved, signed
-from jacgram.frontends.torch.nodes import INDEX, RANGE, taken
+from jacgram.frontends.torch.compat import gradient_like
+from jacgram.frontends.torch.nodes import INDEX, RANGE, order_before, taken
 
 
 class PieceMissingError(Exception):
@@ -35,7 +35,7 @@ class _Piece:
 
     @property
     def span(self) -> tuple[int, int]:
-        """Both."""
+        """What it takes; pieces of one span are the same entries."""
         return self.start, self.stop
 
 
@@ -134,16 +134,4 @@ def _are_apart(pieces: Sequence[_Piece]) -> bool:
 
 def _whole(source: Node, place: int, axis: int, pieces: Sequence[_Piece]) -> Whole:
     shape = gradient_like(source, place)[0]
-    return Whole(shape, axis, tuple(pieces), _order(source, len(shape)))
-
-
-def _order(source: Node, rank: int) -> tuple[int, ...]:
-    """Axes of what a node makes, as they lie in what it is made of."""
-    axes = list(range(rank))
-    if source.name() == "PermuteBackward0":
-        dims = [signed(axis) % rank for axis in saved(source, "dims")]
-        return tuple(dims.index(axis) for axis in axes)
-    if source.name() == "TransposeBackward0":
-        one, two = (signed(saved(source, name)) % rank for name in ("dim0", "dim1"))
-        axes[one], axes[two] = two, one
-    return tuple(axes)
+    return Whole(shape, axis, tuple(pieces), order_before(source, len(shape)))

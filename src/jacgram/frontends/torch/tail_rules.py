@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 
 from jacgram.frontends.torch.atoms import InAtoms, Shape
 from jacgram.frontends.torch.compat import gradient_like, gradients_past, saved, signed
-from jacgram.frontends.torch.nodes import INDEX, RANGE, taken
+from jacgram.frontends.torch.nodes import INDEX, PERMUTED, RANGE, TRANSPOSED, order_before, taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,10 +40,6 @@ class Step:
     def source_shape(self, place: int = 0) -> Shape:
         """An input's."""
         return gradient_like(*self.node.next_functions[place])[0]
-
-    def axis(self, name: str, rank: int) -> int:
-        """A saved axis, from the first."""
-        return signed(saved(self.node, name)) % rank
 
     @property
     def keeps_dtype(self) -> bool:
@@ -117,21 +113,13 @@ def _reshaped(step: Step) -> Parts | None:
     return None if found is None else [found]
 
 
-def _transposed(step: Step) -> Parts | None:
-    order = list(range(len(step.shape)))
-    one, two = (step.axis(name, len(order)) for name in ("dim0", "dim1"))
-    order[one], order[two] = two, one
-    return [step.value.moved(order)]
-
-
 def _turned(step: Step) -> Parts | None:
     """``a.t()``, of two axes."""
     return [step.value.moved((1, 0))] if len(step.shape) == 2 else None
 
 
 def _permuted(step: Step) -> Parts | None:
-    order = [signed(axis) % len(step.shape) for axis in saved(step.node, "dims")]
-    return [step.value.moved([order.index(axis) for axis in range(len(order))])]
+    return [step.value.moved(order_before(step.node, len(step.shape)))]
 
 
 def _summed_over(step: Step) -> Parts | None:
@@ -189,7 +177,7 @@ RULES: dict[str, Rule] = {
     "MeanBackward1": _summed_over,
     "MmBackward0": _matrix_product,
     "MulBackward0": _multiplied,
-    "PermuteBackward0": _permuted,
+    PERMUTED: _permuted,
     "ReshapeAliasBackward0": _reshaped,
     INDEX: _one_of_many,
     RANGE: _one_of_many,
@@ -199,7 +187,7 @@ RULES: dict[str, Rule] = {
     "SubBackward0": _sum_of_two,
     "SumBackward1": _summed_over,
     "TBackward0": _turned,
-    "TransposeBackward0": _transposed,
+    TRANSPOSED: _permuted,
     "UnsafeViewBackward0": _reshaped,
     "UnsqueezeBackward0": _reshaped,
     "ViewBackward0": _reshaped,
