@@ -25,7 +25,7 @@ from jacgram.arrays.host import others_busy_s
 from jacgram.errors import ArgumentError
 from jacgram.plan.device import Device, Table
 
-_VERSION = 15
+_VERSION = 16
 _DISTURBED = 0.25  # share of the machine that others take, beyond which figures are not kept for good
 _PROVISIONAL_S = 3600  # how long they are kept then
 _ROUNDS = 2  # of everything, for what disturbs a measurement comes and goes

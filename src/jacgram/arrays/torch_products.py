@@ -17,6 +17,7 @@ import torch
 
 from jacgram.arrays.base import Buffer
 from jacgram.arrays.torch_layout import Entrywise, Lying, Matrices, Way, lean, way
+from jacgram.arrays.torch_onednn import multiplied
 
 Take = Callable[[str, Sequence[int], torch.Tensor], torch.Tensor]
 """From what it is for, a shape and a tensor of the same kind to uninitialised memory."""
@@ -83,7 +84,7 @@ def contract(spec: str, left: torch.Tensor, right: torch.Tensor, take: Take | No
     if take is None:
         return _followed(route.done, left, right)
     if route.done.steps is None:
-        product = torch.bmm(*_pair(route, left, right, take), out=take("out", route.done.product, left))
+        product = _multiplied(*_pair(route, left, right, take), take("out", route.done.product, left))
     else:
         product = _looped(route, route.done.steps, left, right, take)
     return product.as_strided(*route.result)
@@ -171,5 +172,12 @@ def _looped(route: _Route, steps: int, left: torch.Tensor, right: torch.Tensor, 
             tensor if axis is None else tensor.select(axis, step)
             for tensor, axis in zip((left, right), done.at, strict=True)
         )
-        torch.bmm(*_pair(route, x, y, take), out=product[step])
+        _multiplied(*_pair(route, x, y, take), product[step])
     return product
+
+
+def _multiplied(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """A batch of products, written to ``out``."""
+    if x.device.type == "cpu" and multiplied(x, y, out):
+        return out
+    return torch.bmm(x, y, out=out)

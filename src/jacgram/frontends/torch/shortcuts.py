@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.autograd.graph import GradientEdge
 
-from jacgram.frontends.torch import entrywise, pieces
+from jacgram.frontends.torch import entrywise, matrices, pieces
 from jacgram.frontends.torch.nodes import consumers_first, leading_to
 
 
@@ -31,6 +31,7 @@ class Shortcuts:
         nodes = [node for node in every if id(node) in leading]
         self._wholes = pieces.wholes(nodes)
         self._entrywise = [node for node in nodes if at_once and node.name() in entrywise.FUSED]
+        self._products = [node for node in nodes if at_once and matrices.wants_products(node, leading)]
 
     def pulled(self, backward: Callable[[], Any]) -> Any:
         """What a backward pass finds; by autograd alone, now and later, where a piece has no cotangent."""
@@ -38,13 +39,14 @@ class Shortcuts:
             with self._hooked():
                 return backward()
         except pieces.PieceMissingError:
-            self._wholes, self._entrywise = [], []
+            self._wholes, self._entrywise, self._products = [], [], []
             return backward()
 
     @contextmanager
     def _hooked(self) -> Generator[None]:
         handles = [handle for whole in self._wholes for handle in pieces.watch(whole)]
         handles += [handle for node in self._entrywise for handle in entrywise.watch(node)]
+        handles += [handle for node in self._products for handle in matrices.watch(node)]
         try:
             yield
         finally:
