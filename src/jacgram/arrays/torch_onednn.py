@@ -15,9 +15,12 @@ from functools import cache
 import torch
 from torch.nn import functional
 
-_LEAST_FLOPS = 1 << 24  # of one product, from which its copies and calls are made up for
+_LEAST_FLOPS = 1 << 25  # of one product, or of a batch in groups, from which copies and calls are made up for
 _LEAST_GROUP_FLOPS = 1 << 22  # of one among a batch
-_LEAST_SUMMED, _LEAST_SIDE, _LEAST_PIXELS = 64, 16, 32
+_LEAST_SUMMED, _LEAST_COLUMNS = 64, 32
+_LEAST_ROWS = 64  # for each copy of the right factor
+_LEAST_PIXELS = 32  # at once
+_CHANNELS = 16  # that oneDNN has together: groups of channels are filled up to multiples
 _MOST_COPIED = 1 << 22  # entries, by one call
 _ADVANTAGE = 1.25  # below which two libraries may be taken for equally fast
 _ROUNDS = 5
@@ -29,14 +32,14 @@ def multiplied(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> bool:
     Beside the result it takes up to 16 MiB, for oneDNN lays out a convolution's kernel anew, and in groups all of it.
 
     Returns:
-        False, and nothing is done, where ``torch.bmm`` is as fast.
+        False, and nothing is done, where ``torch.bmm`` is likely to be as fast.
     """
     (batch, rows, summed), columns = x.shape, y.shape[2]
-    if x.dtype != torch.float32 or x.stride(2) != 1 or summed < _LEAST_SUMMED or min(rows, columns) < _LEAST_SIDE:
+    if x.dtype != torch.float32 or x.stride(2) != 1 or summed < _LEAST_SUMMED or columns < _LEAST_COLUMNS:
         return False
     flops = 2 * rows * summed * columns
     groups = _most_groups(x, y) if batch * flops >= _LEAST_FLOPS and flops >= _LEAST_GROUP_FLOPS else 0
-    pixels = _most_pixels(x, y) if flops >= _LEAST_FLOPS else 0
+    pixels = _most_pixels(x, y) if batch and flops >= _LEAST_FLOPS else 0
     if (groups < 2 and pixels < min(rows, _LEAST_PIXELS)) or not is_faster():
         return False
     if groups > 1:
@@ -47,17 +50,21 @@ def multiplied(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> bool:
 
 
 def _most_groups(x: torch.Tensor, y: torch.Tensor) -> int:
-    """Products of a batch that one convolution may do; 0 of what is no batch, or does not lie so."""
-    if len(x) < 2 or y.stride(2) != 1:
+    """Products of a batch that one convolution may do; 0 of what is no batch, or is not fit for it."""
+    batch, rows, summed = x.shape
+    if batch < 2 or y.stride(2) != 1 or rows < _LEAST_ROWS or summed % _CHANNELS:
         return 0
-    return _MOST_COPIED // (x[0].numel() + y[0].numel() + 2 * x.shape[1] * y.shape[2])
+    copied = sum(tensor[0].numel() * (1 if tensor.is_contiguous() else 2) for tensor in (x, y))
+    return _MOST_COPIED // (copied + 2 * rows * y.shape[2])
 
 
 def _most_pixels(x: torch.Tensor, y: torch.Tensor) -> int:
-    """Rows of a product that one convolution may do."""
+    """Rows of a product that one convolution may do; 0 where these are too few for it."""
     summed, columns = y.shape[1:]
-    kernels = 1 if y.stride(1) == 1 else 2
-    copied = columns if x.stride(1) == summed else columns + summed
+    kernels = 1 if y[0].T.is_contiguous() else 2
+    if x.shape[1] < kernels * _LEAST_ROWS:
+        return 0
+    copied = columns if x[0].is_contiguous() else columns + summed
     return max(_MOST_COPIED - kernels * summed * columns, 0) // copied
 
 
@@ -84,14 +91,13 @@ def _image(rows: torch.Tensor) -> torch.Tensor:
 
 
 def is_faster() -> bool:
-    """Whether oneDNN multiplies matrices faster, by some, on this processor with so many threads; measured once."""
-    return _is_faster(torch.get_num_threads())
+    """Whether oneDNN is enabled and multiplies matrices faster, by some, with so many threads; measured once."""
+    is_there = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return is_there and _is_faster(torch.get_num_threads())
 
 
 @cache
 def _is_faster(_threads: int) -> bool:
-    if not torch.backends.mkldnn.is_available():
-        return False
     x, y = (torch.ones(1, 256, 2048, dtype=torch.float32, device="cpu") for _ in range(2))
     out = torch.empty(1, 256, 256, dtype=torch.float32, device="cpu")
     theirs: Callable[[], object] = lambda: torch.bmm(x, y.mT, out=out)  # noqa: E731

@@ -147,6 +147,13 @@ def test_every_name_here_has_its_test():
     assert set(names) == told
 
 
+def test_packs_saved_sees_hooks_on_what_is_saved():
+    assert not compat.packs_saved()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        assert compat.packs_saved()
+    assert not compat.packs_saved()
+
+
 # Public, but what we rely on is described rather than specified.
 
 

@@ -1,9 +1,12 @@
 """Backward passes of matrix products by the faster library find what autograd finds."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 import jacgram
 from jacgram.arrays import torch_onednn
@@ -74,6 +77,31 @@ def test_a_right_factor_that_is_asked_for_leaves_it_to_autograd(products):
     assert products == []
 
 
+def test_a_constant_left_factor_has_saved_no_right_one(products):
+    """Such a node is what is asked for, and so leads to it; nothing on its left does."""
+    w, left = normal(INNER, INNER, seed=2) / 16, normal(ROWS, 64, seed=5)
+    f = lambda z: torch.tanh(torch.tanh(left @ z) @ w).mean(0)[:24]
+    z = normal(64, INNER, seed=6)
+    found = jacgram.gram(f, z, method=jacgram.Structured(strict=True))
+    exact = jacgram.gram(
+        lambda z: torch.tanh(torch.tanh(left.double() @ z) @ w.double()).mean(0)[:24], z.double(),
+        method=jacgram.Materialize(),
+    )  # fmt: skip
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_that_is_itself_asked_for(products):
+    w = normal(ROWS, INNER, seed=2).requires_grad_()
+    h = normal(ROWS, ROWS, seed=7) @ w.exp()
+    y = torch.tanh(h @ RIGHT["as rows"])
+    starts, edges, seeds = [get_gradient_edge(y)], [get_gradient_edge(h)], normal(SEEDS, *y.shape, seed=3)
+    pull = lambda seed: torch.autograd.grad(starts, edges, [seed], retain_graph=True)[0]
+    shortcuts = Shortcuts(starts, edges, at_once=True)
+    found = torch.func.vmap(lambda seed: shortcuts.pulled(lambda: pull(seed)))(seeds)
+    torch.testing.assert_close(found, torch.func.vmap(pull)(seeds), rtol=1e-4, atol=1e-3)
+    assert products == [True]
+
+
 def test_products_of_products(products):
     w = normal(INNER, INNER, seed=2) / 16
     check(lambda u: torch.relu(torch.relu(u @ w) @ w) @ w + u @ w, normal(4 * ROWS, INNER))
@@ -86,7 +114,7 @@ def test_products_of_products(products):
         (normal(ROWS, INNER, dtype=torch.float64), RIGHT["as rows"].double(), SEEDS),
         (normal(ROWS, INNER), RIGHT["as rows"], 2),
         (normal(8, INNER), RIGHT["as rows"], SEEDS),
-        (normal(1 << 14, INNER), RIGHT["as rows"][:, :8], SEEDS),
+        (normal(1 << 12, INNER), RIGHT["as rows"][:, :48], SEEDS),
     ],
     ids=["float64", "few seeds", "small", "few columns"],
 )
@@ -101,6 +129,36 @@ def test_nothing_is_watched_where_onednn_is_no_faster(monkeypatch):
     nodes = consumers_first([get_gradient_edge(u @ RIGHT["as rows"]).node])
     leading = leading_to(nodes, {id(get_gradient_edge(u).node)})
     assert not any(matrices.wants_products(node, leading) for node in nodes)
+
+
+@pytest.mark.parametrize("packing", ["nothing", "checkpoint", "around the call"])
+def test_what_is_packed_is_unpacked_once(products, packing):
+    """What a checkpoint saves is computed anew each time that it is read."""
+    w1, w2, w3 = (normal(INNER, INNER, seed=seed) / 16 for seed in (7, 8, 9))
+    calls = []
+
+    def segment(h, w2):
+        calls.append(1)
+        return torch.tanh(torch.tanh(h @ w2) @ w3)
+
+    def f(w, x):
+        h = torch.tanh(x @ w)
+        return (checkpoint(segment, h, w2, use_reentrant=False) if packing == "checkpoint" else segment(h, w2))[
+            ..., :10
+        ].mean(1)
+
+    x = normal(12, 16, INNER, seed=4)
+    unpacked = []
+    hooks = saved_tensors_hooks(lambda t: t, lambda t: unpacked.append(1) or t)
+    with hooks if packing == "around the call" else nullcontext():
+        found = jacgram.ntk(f, x, params=w1, method=jacgram.Structured())
+    assert (True in products) == (packing == "nothing")
+    exact = jacgram.ntk(
+        lambda w, x: torch.tanh(torch.tanh(torch.tanh(x @ w) @ w2.to(w)) @ w3.to(w))[..., :10].mean(1),
+        x.double(),
+        params=w1.double(),
+    )
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -275,8 +275,8 @@ def test_passes_for_several_seeds_take_them(monkeypatch):
     made = []
 
     class Counted(Shortcuts):
-        def __init__(self, starts, aims, *, at_once):
-            super().__init__(starts, aims, at_once=at_once)
+        def __init__(self, starts, aims, *, at_once, packed):
+            super().__init__(starts, aims, at_once=at_once, packed=packed)
             made.append(at_once)
 
     monkeypatch.setattr(cotangents, "Shortcuts", Counted)
@@ -298,7 +298,9 @@ def test_passes_for_several_seeds_take_them(monkeypatch):
     y = module(x)
     edge, seeds = get_gradient_edge(y), normal(S, 3)
     starts = [(edge, InAtoms.of(seeds[:, None].expand(S, *y.shape)))]
-    pull = cotangents._Pull(starts, [seeds], [edge], [torch.empty_like(y, device="meta")], create_graph=False)
+    pull = cotangents._Pull(
+        starts, [seeds], [edge], [torch.empty_like(y, device="meta")], create_graph=False, packed=False
+    )
     pull.all(looped=True)
     assert not made
 

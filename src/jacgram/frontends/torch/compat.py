@@ -105,6 +105,11 @@ def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+def packs_saved() -> bool:
+    """Whether hooks are in force that pack what operations save, as those of a checkpoint, which computes it anew."""
+    return cast("Any", torch)._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def gradient_like(node: Any, place: int) -> tuple[tuple[int, ...], torch.dtype]:
     """Shape and dtype of what a node is to be given for one of its outputs."""
     found = node._input_metadata[place]

@@ -56,7 +56,7 @@ def cotangents_of(
 
     def pull(starts: Sequence[tuple[GradientEdge, InAtoms]]) -> tuple[list[torch.Tensor], str | None]:
         wanted = [edges[key] for key in rest], [shapes[key] for key in rest]
-        return _Pull(starts, seeds, *wanted, create_graph=create_graph).all(looped=looped)
+        return _Pull(starts, seeds, *wanted, create_graph=create_graph, packed=tape.packs_saved).all(looped=looped)
 
     pulled, note = pull(tail.starts)
     if any(y.is_complex() for y in tape.outputs) and not all(leaf.is_complex() for leaf in leaves):
@@ -129,6 +129,7 @@ class _Pull:
         edges: where to.
         shapes: a meta tensor like what each is the edge of, ``(n, …)``.
         create_graph: whether what is found can be differentiated.
+        packed: whether what f's operations saved may have been packed.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class _Pull:
         shapes: Sequence[torch.Tensor],
         *,
         create_graph: bool,
+        packed: bool,
     ) -> None:
         self._starts = [edge for edge, _ in starts]
         self._from = [(value.atoms, value.shape) for _, value in starts]
@@ -146,7 +148,7 @@ class _Pull:
         self._scales = [None if value.scale is None else compact(value.scale) for _, value in starts]
         self._n_seeds, self._device = len(seeds[0]), seeds[0].device
         self._edges, self._shapes = edges, shapes
-        self._create_graph = create_graph
+        self._create_graph, self._packed = create_graph, packed
         self._shortcuts: Shortcuts | None = None
 
     def one(self, *cores: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -175,7 +177,7 @@ class _Pull:
         many = self._n_seeds > 1 and not looped  # looped is autograd by itself
         in_turn = many and self._is_large()
         if many and not self._create_graph and self._device.type == "cpu":
-            self._shortcuts = Shortcuts(self._starts, self._edges, at_once=not in_turn)
+            self._shortcuts = Shortcuts(self._starts, self._edges, at_once=not in_turn, packed=self._packed)
         if in_turn:
             return self._side_by_side(), None
         found, note = self._looped() if looped else self._at_once()

@@ -2,7 +2,8 @@
 
 Under ``vmap`` over seeds the node of a product multiplies every seed's cotangent by the right factor with the library
 that PyTorch has multiply matrices. Here it is given zeros, without seeds, which cost it one seed's time, and what it
-makes of them is replaced. A node that leads to its right factor too is left as it is.
+makes of them is replaced. A node that leads to its right factor too is left as it is. Hooks that f itself puts behind
+such a node see zeros, and nothing is made of what they return.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def wants_products(node: Node, leading: Collection[int]) -> bool:
     """Whether a node is a product of which only the left factor leads to what is asked for, and oneDNN is faster."""
     if node.name() != PRODUCT:
         return False
-    right, _ = node.next_functions[1]
-    return (right is None or id(right) not in leading) and is_faster()
+    (left, _), (right, _) = node.next_functions
+    return id(left) in leading and id(right) not in leading and is_faster()
 
 
 def watch(node: Node) -> list[Any]:
@@ -52,8 +53,8 @@ def watch(node: Node) -> list[Any]:
 
 def _product(cotangent: torch.Tensor, factor: torch.Tensor) -> torch.Tensor | None:
     """The cotangent times a matrix, seed by seed; None where nothing is gained, or more than seeds are mapped over."""
-    apart = unbatched(cotangent)
-    if apart is None or cotangent.dtype != factor.dtype or torch.func.debug_unwrap(factor) is not factor:
+    apart = unbatched(cotangent) if cotangent.dtype == factor.dtype == torch.float32 else None
+    if apart is None or torch.func.debug_unwrap(factor) is not factor:
         return None
     held, axis, level = apart
     rows = held.movedim(axis, 0)

@@ -16,7 +16,7 @@ from torch.autograd.graph import get_gradient_edge
 from jacgram.core.uses import Einsum, Identity, Kind
 from jacgram.frontends.torch.callables import named
 from jacgram.frontends.torch.calling import takes_batch_statistics
-from jacgram.frontends.torch.compat import transform_level
+from jacgram.frontends.torch.compat import packs_saved, transform_level
 from jacgram.frontends.torch.labels import fits
 from jacgram.frontends.torch.marks import is_batched, mark, own_memory
 from jacgram.frontends.torch.norms import ELEMENTARY
@@ -110,6 +110,7 @@ class Recorder(OpenCalls):
 
     def _called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.tape.calls.append((name_of(func), transform_level()))
+        self.tape.packs_saved = self.tape.packs_saved or packs_saved()
         tensors = [part for part in flat_arguments((args, kwargs)) if isinstance(part, torch.Tensor)]
         if not any(id(tensor) in self._weights for tensor in tensors) or not torch.is_grad_enabled():
             return func(*args, **kwargs)

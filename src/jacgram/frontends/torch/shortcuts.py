@@ -23,15 +23,19 @@ class Shortcuts:
         starts: whence.
         aims: where to.
         at_once: whether passes are for many seeds under ``vmap``.
+        packed: whether what nodes saved may have to be computed anew, or brought back, to be read.
     """
 
-    def __init__(self, starts: Sequence[GradientEdge], aims: Sequence[GradientEdge], *, at_once: bool) -> None:
+    def __init__(
+        self, starts: Sequence[GradientEdge], aims: Sequence[GradientEdge], *, at_once: bool, packed: bool = False
+    ) -> None:
         every = consumers_first([edge.node for edge in starts])
         leading = leading_to(every, {id(edge.node) for edge in aims})
         nodes = [node for node in every if id(node) in leading]
         self._wholes = pieces.wholes(nodes)
         self._entrywise = [node for node in nodes if at_once and node.name() in entrywise.FUSED]
-        self._products = [node for node in nodes if at_once and matrices.wants_products(node, leading)]
+        able = at_once and not packed
+        self._products = [node for node in nodes if able and matrices.wants_products(node, leading)]
 
     def pulled(self, backward: Callable[[], Any]) -> Any:
         """What a backward pass finds; by autograd alone, now and later, where a piece has no cotangent."""
@@ -44,10 +48,14 @@ class Shortcuts:
 
     @contextmanager
     def _hooked(self) -> Generator[None]:
-        handles = [handle for whole in self._wholes for handle in pieces.watch(whole)]
-        handles += [handle for node in self._entrywise for handle in entrywise.watch(node)]
-        handles += [handle for node in self._products for handle in matrices.watch(node)]
+        handles: list[Any] = []
         try:
+            for whole in self._wholes:
+                handles += pieces.watch(whole)
+            for node in self._entrywise:
+                handles += entrywise.watch(node)
+            for node in self._products:
+                handles += matrices.watch(node)
             yield
         finally:
             for handle in handles:

@@ -97,6 +97,7 @@ class Tape:
         calls: every call made, with the number of transforms around it.
         n: number of examples.
         largest_bytes: of one example's largest array that a call gave.
+        packs_saved: whether a call was made where hooks pack what is saved for the way back.
     """
 
     n: int
@@ -104,6 +105,7 @@ class Tape:
     outputs: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
     calls: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     largest_bytes: int = 0
+    packs_saved: bool = False
 
     @property
     def signature(self) -> Any:
