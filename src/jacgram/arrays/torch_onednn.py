@@ -18,7 +18,7 @@ from torch.nn import functional
 _LEAST_FLOPS = 1 << 25  # of one product, or of a batch in groups, from which copies and calls are made up for
 _LEAST_GROUP_FLOPS = 1 << 22  # of one among a batch
 _LEAST_SUMMED, _LEAST_COLUMNS = 64, 32
-_LEAST_ROWS = 64  # for each copy of the right factor
+_LEAST_ROWS = 64, 256  # where the right factor is copied once, as a kernel; where it has to be turned before
 _LEAST_PIXELS = 32  # at once
 _CHANNELS = 16  # that oneDNN has together: groups of channels are filled up to multiples
 _MOST_COPIED = 1 << 22  # entries, by one call
@@ -52,7 +52,7 @@ def multiplied(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> bool:
 def _most_groups(x: torch.Tensor, y: torch.Tensor) -> int:
     """Products of a batch that one convolution may do; 0 of what is no batch, or is not fit for it."""
     batch, rows, summed = x.shape
-    if batch < 2 or y.stride(2) != 1 or rows < _LEAST_ROWS or summed % _CHANNELS:
+    if batch < 2 or y.stride(2) != 1 or rows < _LEAST_ROWS[0] or summed % _CHANNELS:
         return 0
     copied = sum(tensor[0].numel() * (1 if tensor.is_contiguous() else 2) for tensor in (x, y))
     return _MOST_COPIED // (copied + 2 * rows * y.shape[2])
@@ -62,7 +62,7 @@ def _most_pixels(x: torch.Tensor, y: torch.Tensor) -> int:
     """Rows of a product that one convolution may do; 0 where these are too few for it."""
     summed, columns = y.shape[1:]
     kernels = 1 if y[0].T.is_contiguous() else 2
-    if x.shape[1] < kernels * _LEAST_ROWS:
+    if x.shape[1] < _LEAST_ROWS[kernels - 1]:
         return 0
     copied = columns if x[0].is_contiguous() else columns + summed
     return max(_MOST_COPIED - kernels * summed * columns, 0) // copied
