@@ -132,32 +132,39 @@ def test_nothing_is_watched_where_onednn_is_no_faster(monkeypatch):
 
 
 @pytest.mark.parametrize("packing", ["nothing", "checkpoint", "around the call"])
-def test_what_is_packed_is_unpacked_once(products, packing):
+def test_what_is_packed_is_not_unpacked_once_more(products, monkeypatch, packing):
     """What a checkpoint saves is computed anew each time that it is read."""
     w1, w2, w3 = (normal(INNER, INNER, seed=seed) / 16 for seed in (7, 8, 9))
-    calls = []
+    x, times = normal(12, 16, INNER, seed=4), []
 
-    def segment(h, w2):
-        calls.append(1)
-        return torch.tanh(torch.tanh(h @ w2) @ w3)
+    def segment(h):
+        times.append("called")
+        return torch.tanh(torch.tanh(h @ w2.to(h)) @ w3.to(h))
 
     def f(w, x):
         h = torch.tanh(x @ w)
-        return (checkpoint(segment, h, w2, use_reentrant=False) if packing == "checkpoint" else segment(h, w2))[
-            ..., :10
-        ].mean(1)
+        y = checkpoint(segment, h, use_reentrant=False) if packing == "checkpoint" else segment(h)
+        return y[..., :10].mean(1)
 
-    x = normal(12, 16, INNER, seed=4)
-    unpacked = []
-    hooks = saved_tensors_hooks(lambda t: t, lambda t: unpacked.append(1) or t)
-    with hooks if packing == "around the call" else nullcontext():
-        found = jacgram.ntk(f, x, params=w1, method=jacgram.Structured())
+    def unpack(tensor):
+        times.append("unpacked")
+        return tensor
+
+    def kernel():
+        times.clear()
+        hooks = saved_tensors_hooks(lambda t: t, unpack) if packing == "around the call" else nullcontext()
+        with hooks:
+            found = jacgram.ntk(f, x, params=w1, method=jacgram.Structured())
+        return found, times.count("called"), times.count("unpacked")
+
+    kernel()  # what is checked on first use is checked
+    products.clear()
+    found, called, unpacked = kernel()
     assert (True in products) == (packing == "nothing")
-    exact = jacgram.ntk(
-        lambda w, x: torch.tanh(torch.tanh(torch.tanh(x @ w) @ w2.to(w)) @ w3.to(w))[..., :10].mean(1),
-        x.double(),
-        params=w1.double(),
-    )
+    monkeypatch.setattr(matrices, "is_faster", lambda: False)
+    assert kernel()[1:] == (called, unpacked)
+    assert (unpacked > 0) == (packing == "around the call")
+    exact = jacgram.ntk(f, x.double(), params=w1.double())
     torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.autograd.graph import Node
 
+from jacgram.frontends.torch.nodes import repeated
+
 FUSED = frozenset(f"{name}Backward0" for name in ("Celu", "Elu", "Gelu", "LogSigmoid", "Mish", "Silu", "Softplus"))
 """Names of the nodes. Of a sine, say, autograd multiplies by what it computes of x alone, and so once as it is."""
 
@@ -27,7 +29,7 @@ def watch(node: Node) -> list[Any]:
         if cotangent is None or cotangent.dtype in _HALF:
             return None
         cotangents.append(cotangent)
-        return (torch.ones((), dtype=cotangent.dtype, device=cotangent.device).expand(cotangent.shape),)
+        return (repeated(1, cotangent, cotangent.shape),)
 
     def multiplied(made: Sequence[torch.Tensor | None], _: Any) -> tuple[torch.Tensor] | None:
         (derivative,) = made

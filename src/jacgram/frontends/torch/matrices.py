@@ -16,6 +16,7 @@ from torch.autograd.graph import Node
 
 from jacgram.arrays.torch_onednn import is_faster, multiplied
 from jacgram.frontends.torch.compat import batched, saved, unbatched
+from jacgram.frontends.torch.nodes import repeated
 
 PRODUCT = "MmBackward0"
 """Name of the nodes."""
@@ -43,7 +44,7 @@ def watch(node: Node) -> list[Any]:
         if cotangent is None or product is None:
             return None
         found.append(product)
-        return (torch.zeros((), dtype=cotangent.dtype, device=cotangent.device).expand(cotangent.shape),)
+        return (repeated(0, cotangent, cotangent.shape),)
 
     def replaced(made: Sequence[torch.Tensor | None], _: Any) -> tuple[torch.Tensor | None, ...] | None:
         return (found.pop(), *made[1:]) if found else None

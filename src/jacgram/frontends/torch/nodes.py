@@ -1,9 +1,10 @@
-"""Nodes of autograd's graph: their order in a backward pass, and which entries and axes they read."""
+"""Nodes of autograd's graph: their order in a backward pass, which entries and axes they read, what they are given."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import torch
 from torch.autograd.graph import Node
 
 from jacgram.frontends.torch.compat import saved, signed
@@ -38,6 +39,11 @@ def leading_to(order: Sequence[Node], aims: Collection[int]) -> set[int]:
         if id(node) in aims or any(id(parent) in found for parent, _ in node.next_functions):
             found.add(id(node))
     return found
+
+
+def repeated(number: float, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """What a node is given in place of a cotangent, or makes it of: one number everywhere, without memory or seeds."""
+    return torch.full((), number, dtype=like.dtype, device=like.device).expand(tuple(shape))
 
 
 def taken(node: Node, shape: Sequence[int]) -> tuple[int, int, int, int]:

@@ -18,7 +18,7 @@ import torch
 from torch.autograd.graph import Node
 
 from jacgram.frontends.torch.compat import gradient_like
-from jacgram.frontends.torch.nodes import INDEX, RANGE, order_before, taken
+from jacgram.frontends.torch.nodes import INDEX, RANGE, order_before, repeated, taken
 
 
 class PieceMissingError(Exception):
@@ -72,7 +72,7 @@ class Whole:
 
     def _zeros(self, size: int, like: torch.Tensor) -> list[torch.Tensor]:
         shape = [size if axis == self.axis else n for axis, n in enumerate(self.shape)]
-        return [torch.zeros((), dtype=like.dtype, device=like.device).expand(shape)] if size else []
+        return [repeated(0, like, shape)] if size else []
 
 
 class _Meeting:
@@ -90,7 +90,7 @@ class _Meeting:
         self._given[piece] = cotangent
         if not self._is_complete:
             return (None,)
-        return (torch.zeros((), dtype=cotangent.dtype, device=cotangent.device).expand(cotangent.shape),)
+        return (repeated(0, cotangent, cotangent.shape),)
 
     def pass_on(self) -> tuple[torch.Tensor] | None:
         """The cotangent of the whole in place of what the last node has made; before it, nothing to replace."""
